@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Single system calls in a guest, with their true errno: the harness's end of `iov-agent`.
+
+Requests are lines over one SSH channel; several go in one round trip, which takes a tenth of a new command's time.
+"""
+
+from __future__ import annotations
+
+import errno as errnos
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import paramiko
+
+from harness.deadline import Deadline
+from harness.errors import GuestFailure
+from harness.guest.ssh import COMMAND_TIMEOUT, GuestLost, GuestTimeout, Session
+
+_PROGRAM = "iov-agent"
+READ_LIMIT = 64 * 1024
+"""Bytes of one read: sysfs gives a page at most, configuration space is 4096 bytes."""
+_ANSWER_LIMIT = 4 * 1024 * 1024
+"""Bytes of one answer line; more is no answer but an attack."""
+
+
+class GuestErrno(GuestFailure):
+    """A system call failed in the guest, as nobody expected; `errno` is its error number."""
+
+    def __init__(self, errno: int, what: str) -> None:
+        super().__init__(f"{what}: {errno_name(errno)} ({os.strerror(errno)})")
+        self.errno = errno
+
+
+def errno_name(number: int) -> str:
+    """Give the symbol of an error number, `EBUSY` for 16."""
+    return errnos.errorcode.get(number, f"errno {number}")
+
+
+@contextmanager
+def raises_errno(expected: int) -> Iterator[None]:
+    """State that the block fails in the guest with this error number; anything else is an `AssertionError`."""
+    try:
+        yield
+    except GuestErrno as error:
+        if error.errno != expected:
+            raise AssertionError(f"expected {errno_name(expected)}, but: {error}") from error
+    else:
+        raise AssertionError(f"expected {errno_name(expected)}, but it succeeded")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request: the agent's words for it, and how to speak of it."""
+
+    name: str
+    path: str
+    words: tuple[str, ...] = ()
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one call: errno 0 and data, or an error number."""
+
+    call: Call
+    errno: int
+    data: bytes
+
+    def value(self) -> bytes:
+        """Give the data; raises `GuestErrno` when the call failed."""
+        if self.errno:
+            raise GuestErrno(self.errno, self.call.what or f"{self.call.name} {self.call.path}")
+        return self.data
+
+
+def read(path: str, offset: int = 0, length: int = READ_LIMIT) -> Call:
+    """Read a file from `offset` on, up to `length` bytes."""
+    return Call("read", path, (str(offset), str(length)), f"reading {path}")
+
+
+def write(path: str, data: bytes) -> Call:
+    """Write to an existing file with one write(2), also of no bytes at all."""
+    return Call("write", path, (data.hex(),), f"writing {data!r} to {path}")
+
+
+def names(path: str) -> Call:
+    """List a folder."""
+    return Call("list", path, what=f"listing {path}")
+
+
+def link(path: str) -> Call:
+    """Give the target of a symbolic link."""
+    return Call("link", path, what=f"reading the link {path}")
+
+
+class Agent:
+    """The agent in one guest, started when first needed; several agents run calls at the same time."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._channel: paramiko.Channel | None = None
+        self._buffer = bytearray()
+        self._ids = itertools.count(1)
+
+    def call(self, call: Call, *, timeout: float = COMMAND_TIMEOUT) -> Answer:
+        """Do one call. Raises `GuestTimeout` or `GuestLost`."""
+        return self.batch([call], timeout=timeout)[0]
+
+    def batch(self, calls: Sequence[Call], *, timeout: float = COMMAND_TIMEOUT) -> list[Answer]:
+        """Do calls one after another in one round trip; raises as `call`."""
+        if not calls:
+            return []
+        deadline = Deadline(timeout, f"guest: {calls[0].what}")
+        numbered = [(next(self._ids), call) for call in calls]
+        lines = (
+            f"{number} {call.name} {call.path.encode().hex()} {' '.join(call.words)}\n" for number, call in numbered
+        )
+        try:
+            channel = self._open(deadline)
+            channel.settimeout(max(0.01, deadline.remaining()))
+            channel.sendall("".join(lines).encode())
+            return [_answer(call, number, self._line(channel, deadline)) for number, call in numbered]
+        except TimeoutError as error:
+            self.close()  # its answer may still come, and would be taken for another's
+            raise GuestTimeout(str(deadline.error())) from error
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            self.close()
+            raise self._session.lost(error) from error
+
+    def close(self) -> None:
+        """End the agent; the next call starts another."""
+        if self._channel is not None:
+            self._channel.close()
+        self._channel = None
+        self._buffer.clear()
+
+    def _open(self, deadline: Deadline) -> paramiko.Channel:
+        if self._channel is None or self._channel.closed:
+            self._channel = self._session.open(_PROGRAM, deadline)
+        return self._channel
+
+    def _line(self, channel: paramiko.Channel, deadline: Deadline) -> bytes:
+        while b"\n" not in self._buffer:
+            channel.settimeout(max(0.01, deadline.remaining()))
+            data = channel.recv(65536)
+            if not data:
+                raise GuestLost("the agent in the guest ended")
+            self._buffer += data
+            if len(self._buffer) > _ANSWER_LIMIT:
+                self.close()
+                raise GuestLost(f"the agent in the guest answers without end (over {_ANSWER_LIMIT} bytes)")
+        line, _, rest = bytes(self._buffer).partition(b"\n")
+        self._buffer = bytearray(rest)
+        return line
+
+
+def _answer(call: Call, number: int, line: bytes) -> Answer:
+    try:
+        echoed, errno, data = (line + b" ").split(b" ", 2)
+        if int(echoed) == number:
+            return Answer(call, int(errno), bytes.fromhex(data.decode("ascii")))
+    except ValueError:
+        pass  # what it said instead is in the error below
+    raise GuestLost(f"the agent in the guest answers nonsense: {line[:80]!r}")

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The serial console: captured from power-on, kept in a file, read line by line as it comes, independent of SSH."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+from harness.deadline import Deadline
+from harness.guest.reports import KernelReport, ReportScanner
+from harness.qemu.loop import LoopThread
+from harness.text import decoded
+
+LOG_LIMIT = 16 * 1024 * 1024
+"""Bytes of console kept on disk; a guest can print for ever."""
+_LINES_KEPT = 20_000
+_LINE_LIMIT = 4096
+"""Bytes of one line; printk's own limit is 1024 (PRINTKRB_RECORD_MAX, kernel/printk/printk.c)."""
+
+
+class Console:
+    """A console being captured. `on_line` is called in the loop's thread for every line, in order."""
+
+    def __init__(self, loop: LoopThread, log: Path, on_line: Callable[[str], None] = lambda _: None) -> None:
+        self._loop = loop
+        self._log = log.open("ab", buffering=0)
+        self._room = LOG_LIMIT
+        self._on_line = on_line
+        self._changed = threading.Condition()
+        self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._count = 0
+        self._scanner = ReportScanner()
+        self._task: Future[None] | None = None
+
+    def capture(self, connection: socket.socket) -> None:
+        """Capture from a connected socket until its other end closes."""
+        self._task = self._loop.start(self._pump(connection))
+
+    @property
+    def position(self) -> int:
+        """How many lines there have been so far."""
+        return self._count
+
+    def tail(self, count: int = 20) -> list[str]:
+        """Give the last lines, as printable text."""
+        with self._changed:
+            return list(self._lines)[-count:]
+
+    def reports(self) -> list[KernelReport]:
+        """Give what the kernel has complained of so far."""
+        with self._changed:
+            return list(self._scanner.reports)
+
+    def wait_line(self, pattern: str, deadline: Deadline, *, since: int = 0) -> str:
+        """Wait for a line in which the regular expression `pattern` is found, from line number `since` on.
+
+        Raises `DeadlineExpired`, also when the console closes.
+        """
+        wanted = re.compile(pattern)
+        with self._changed:
+            seen = since
+            while True:
+                first = self._count - len(self._lines)
+                for line in list(self._lines)[max(0, seen - first) :]:
+                    if wanted.search(line):
+                        return line
+                seen = self._count
+                if not self._changed.wait(deadline.remaining()) or self._closed:
+                    raise deadline.error()
+
+    def close(self) -> None:
+        """Stop capturing; what came until now stays."""
+        if self._task is not None:
+            self._task.cancel()
+        self._log.close()
+
+    @property
+    def _closed(self) -> bool:
+        return self._task is not None and self._task.done()
+
+    async def _pump(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=connection)
+        pending = b""
+        try:
+            while data := await reader.read(65536):
+                self._write(data)
+                *lines, pending = (pending + data).split(b"\n")
+                if len(pending) > _LINE_LIMIT:
+                    lines, pending = [*lines, pending], b""
+                self._take(lines)
+        finally:
+            self._take([pending] if pending else [])
+            writer.close()
+
+    def _write(self, data: bytes) -> None:
+        if self._room > 0:
+            self._log.write(data[: self._room])
+            self._room -= len(data)
+            if self._room <= 0:
+                self._log.write(b"\n[iov-harness: the console went on; this log ends here]\n")
+
+    def _take(self, raw: list[bytes]) -> None:
+        lines = [decoded(line[:_LINE_LIMIT]).rstrip("\n") for line in raw]
+        with self._changed:
+            for line in lines:
+                self._lines.append(line)
+                self._count += 1
+                self._scanner.feed(line)
+            self._changed.notify_all()
+        for line in lines:
+            self._on_line(line)

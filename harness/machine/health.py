@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How far a machine has come and whether it still lives: told by its console, QMP and process, awaited by others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from harness.deadline import Deadline
+from harness.errors import Stage
+from harness.qemu.process import Exit
+from harness.qemu.qmp import Event
+
+INIT_MARK = "iov-harness: init"
+READY_MARK = "iov-harness: ready"
+"""What `guest-images/initramfs/init` prints at its start, and when SSH listens and the drivers have met their devices."""
+_PANIC = "Kernel panic - not syncing"
+_PANIC_END = "---[ end Kernel panic"
+"""From kernel/panic.c, vpanic(); the end mark comes only where the kernel neither restarts nor has a pvpanic driver."""
+
+
+class Health:
+    """Watches one machine. Its `on_...` methods are called in the loop's thread.
+
+    `on_loss` is called once, with the reason, when the machine stops being of use.
+    """
+
+    def __init__(self, on_loss: Callable[[str], None]) -> None:
+        self._on_loss = on_loss
+        self._changed = threading.Condition()
+        self._panic = ""
+        self.stage = Stage.QEMU
+        self.loss: str | None = None
+        self.exit: Exit | None = None
+        self.ready = False
+
+    def started(self) -> None:
+        """Note that QEMU runs and answers."""
+        self._advance(Stage.FIRMWARE)
+
+    def on_line(self, line: str) -> None:
+        """Take a console line."""
+        if self.stage is Stage.FIRMWARE:
+            self._advance(Stage.KERNEL)  # SeaBIOS says nothing on the serial port: the first word is the kernel's
+        if line.startswith(INIT_MARK) and self.stage is Stage.KERNEL:
+            self._advance(Stage.INIT)
+        elif line.startswith(READY_MARK) and self.stage is Stage.INIT:
+            self._advance(Stage.SSH, ready=True)
+        elif _PANIC_END in line:
+            self._lose()
+        elif _PANIC in line:
+            self._panic = line[line.index(_PANIC) :]
+
+    def on_event(self, event: Event) -> None:
+        """Take a QMP event."""
+        if event.name == "GUEST_PANICKED":
+            self._lose()
+        elif event.name == "SHUTDOWN":
+            self._lose(f"the guest went down ({event.data.get('reason', 'no reason given')})")
+
+    def on_exit(self, how: Exit) -> None:
+        """Take the end of QEMU."""
+        self.exit = how
+        self._lose(str(how))
+
+    def wait(self, deadline: Deadline) -> None:
+        """Wait until the guest is ready or lost; raises `DeadlineExpired`."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.ready or self.loss is not None, deadline.remaining()):
+                raise deadline.error()
+
+    def wait_exit(self, deadline: Deadline) -> Exit | None:
+        """Wait for the end of QEMU; None where it does not come in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.exit is not None, deadline.remaining())
+        return self.exit
+
+    @property
+    def panicked(self) -> bool:
+        """Whether the kernel said that it panics."""
+        return bool(self._panic)
+
+    def _advance(self, stage: Stage, *, ready: bool = False) -> None:
+        with self._changed:
+            self.stage = stage
+            self.ready = ready
+            self._changed.notify_all()
+
+    def _lose(self, reason: str = "") -> None:
+        with self._changed:
+            first = self.loss is None
+            if first:
+                self.loss = self._panic or reason or "the guest's kernel panicked"
+            self._changed.notify_all()
+        if first:
+            self._on_loss(str(self.loss))

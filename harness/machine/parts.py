@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The parts that a machine is made of, gathered as the settings say."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.config import Settings
+from harness.errors import UsageError
+from harness.provision import initramfs, kernel, keys, qemu
+from harness.provision.apt import AptRoot
+from harness.provision.cache import Cache
+from harness.provision.kernel import Kernel
+from harness.provision.keys import Keys
+from harness.provision.progress import Progress
+from harness.provision.qemu import Qemu
+from harness.qemu import accel
+from harness.qemu.profile import Library, Profile, joined
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything but the profile: QEMU with its accelerator, a kernel with its guest root, keys."""
+
+    qemu: Qemu
+    accel: accel.Choice
+    kernel: Kernel
+    initramfs: Path
+    keys: Keys
+
+    def check(self, profile: Profile) -> None:
+        """Refuse what cannot work: raises `UsageError` naming what QEMU or the kernel lacks for `profile`."""
+        asked = qemu.ask(self.qemu.path, profile.requires.devices, self.qemu.origin)
+        missing = asked.lacks(profile.requires.devices)
+        if missing:
+            raise UsageError(
+                f"QEMU {asked.version} ({asked.path}) lacks {', '.join(missing)}, which profile {profile.name} needs"
+            )
+        options = self.kernel.missing(profile.requires.kernel)
+        if options:
+            raise UsageError(
+                f"kernel {self.kernel.name} lacks {', '.join(options)}, which profile {profile.name} needs"
+            )
+
+
+class Store:
+    """Provides parts; one per process, so that package lists are fetched once."""
+
+    def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
+        self.settings = settings
+        self.cache = Cache(settings.cache_dir, progress)
+        self.library = Library(settings.profile_dir)
+        self._apt = AptRoot(self.cache, settings.debian_mirror)
+
+    def qemu(self, *, refresh: bool = False) -> Qemu:
+        """Give the QEMU of the settings, or one that has what all built-in profiles need."""
+        required = self.required_devices()
+        if self.settings.qemu is not None:
+            return qemu.ask(self.settings.qemu.expanduser(), required, "given by --qemu")
+        return qemu.provide(self.cache, self._apt, required, refresh=refresh)
+
+    def required_devices(self) -> Mapping[str, frozenset[str]]:
+        """Give the devices and properties that the built-in profiles need of QEMU."""
+        builtin = Library()
+        return joined(builtin.get(name).requires for name in builtin.names()).devices
+
+    def kernel(self, name: str | None = None, *, refresh: bool = False) -> Kernel:
+        """Give a kernel by name, or the one of the settings."""
+        if name is not None:
+            return kernel.provide(self.cache, self._apt, name, refresh=refresh)
+        wanted = self.settings
+        return kernel.provide(self.cache, self._apt, wanted.kernel, wanted.modules, refresh=refresh)
+
+    def parts(self, *, refresh: bool = False) -> Parts:
+        """Give all parts that the settings ask for, fetched and built where they are not in the cache."""
+        choice = accel.choose(self.settings.accel)
+        return self._complete(self.qemu(refresh=refresh), choice, self.kernel(refresh=refresh), refresh=refresh)
+
+    def with_kernel(self, parts: Parts, name: str) -> Parts:
+        """Give the same parts with another kernel."""
+        other = self.kernel(name)
+        return dataclasses.replace(parts, kernel=other, initramfs=self._initramfs(other, parts.keys, refresh=False))
+
+    def _complete(self, binary: Qemu, choice: accel.Choice, image: Kernel, *, refresh: bool) -> Parts:
+        pair = keys.provide(self.cache)
+        return Parts(binary, choice, image, self._initramfs(image, pair, refresh=refresh), pair)
+
+    def _initramfs(self, image: Kernel, pair: Keys, *, refresh: bool) -> Path:
+        return initramfs.provide(self.cache, self._apt, image, pair, refresh=refresh)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where things live: the project's data, the cache, the output, the sockets. Nothing else decides such a thing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+_PACKAGE = Path(__file__).resolve().parent
+APP = "iov-harness"
+
+
+def data_root() -> Path:
+    """Give the folder that holds `qemu-configs/`, `guest-images/` and `tests/`.
+
+    That is the checkout when the package lies in one, else the copy inside the installed package.
+    """
+    checkout = _PACKAGE.parent
+    return checkout if (checkout / "qemu-configs").is_dir() else _PACKAGE / "_data"
+
+
+def profiles() -> Path:
+    """Give the folder of the built-in profiles."""
+    return data_root() / "qemu-configs"
+
+
+def kernels() -> Path:
+    """Give the folder of the kernel recipes."""
+    return data_root() / "guest-images" / "kernels"
+
+
+def initramfs() -> Path:
+    """Give the folder of the guest root's manifest and init script."""
+    return data_root() / "guest-images" / "initramfs"
+
+
+def default_cache() -> Path:
+    """Give the cache used when no setting names another."""
+    return platformdirs.user_cache_path(APP)
+
+
+def user_config() -> Path:
+    """Give the user's own settings file, which need not exist."""
+    return platformdirs.user_config_path(APP) / "config.toml"
+
+
+def output() -> Path:
+    """Give the folder for everything a run writes: `build/` under the current directory."""
+    return Path.cwd() / "build"
+
+
+def runtime() -> Path:
+    """Give the folder under which each process makes its private directory for sockets.
+
+    UNIX socket paths end at 108 bytes (`sun_path`), so this is short, and never below the current directory.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base and os.access(base, os.W_OK):
+        return Path(base) / APP
+    return Path(tempfile.gettempdir()) / f"{APP}-{os.getuid()}"

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debian packages without root and without touching the host: an apt with a root of its own.
+
+It has its own state, lists and archive folder and an empty dpkg status file; mirror, proxy and login come from the
+machine's own apt configuration; the archive's signature is checked against the machine's Debian keyring.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from harness.errors import CouldNotRun
+from harness.provision.cache import Cache, explained
+from harness.provision.progress import Advance
+
+SUITES = ("trixie", "trixie-backports")
+_KEYRINGS = (
+    Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
+    Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
+)
+
+
+class FetchFailed(CouldNotRun):
+    """A file that the package lists name could not be had from the mirror."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A downloaded binary package."""
+
+    name: str
+    version: str
+    path: Path
+
+
+class AptRoot:
+    """The private apt; its lists are fetched once per process, when first needed."""
+
+    def __init__(self, cache: Cache, mirror: str | None = None) -> None:
+        self._cache = cache
+        self._root = cache.root / "apt"
+        self._mirror = mirror
+        self._environment: Mapping[str, str] | None = None
+
+    def names(self, pattern: str) -> list[str]:
+        """Give the names of all packages that match the regular expression as a whole, the newest version first."""
+        listed = self._run(["apt-cache", "pkgnames"]).split()
+        found = [name for name in listed if re.fullmatch(pattern, name)]
+        return sorted(found, key=lambda name: [int(number) for number in re.findall(r"\d+", name)], reverse=True)
+
+    def download(
+        self, names: Sequence[str], to: Path, *, suite: str, closure: bool, advance: Advance = lambda _: None
+    ) -> list[Package]:
+        """Fetch packages into the folder `to`; with `closure`, all that they depend on too.
+
+        Raises `FetchFailed` when the mirror has no such package or does not serve its file.
+        """
+        self._prepare()
+        (to / "partial").mkdir(parents=True, exist_ok=True)
+        if closure:
+            command = ["apt-get", "-qq", "-y", "--download-only", "-t", suite, "install", *names]
+        else:
+            command = ["apt-get", "-qq", "-t", suite, "download", *names]
+        read, write = os.pipe()
+        options = ["-o", f"Dir::Cache::Archives={to}", "-o", f"APT::Status-Fd={write}"]
+        with self._cache.locked("apt"):
+            process = subprocess.Popen(
+                [*command, *options], env=self._environment, cwd=to, pass_fds=[write], text=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            os.close(write)
+            with process, os.fdopen(read) as status:
+                for line in status:
+                    if line.startswith("dlstatus:"):
+                        advance(float(line.split(":")[2]) / 100)
+                output, _ = process.communicate()
+        if process.returncode != 0:
+            raise self._failure(f"cannot fetch {' '.join(names)} from {suite}", output)
+        return [_package(path) for path in sorted(to.glob("*.deb"))]
+
+    def _run(self, command: Sequence[str]) -> str:
+        self._prepare()
+        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise self._failure(f"{command[0]} failed", done.stderr)
+        return done.stdout
+
+    def _prepare(self) -> None:
+        """Write the configuration and fetch the lists, once; raises `CouldNotRun`."""
+        if self._environment is not None:
+            return
+        try:
+            mirror = self._mirror or _host_mirror()
+            environment = {**os.environ, "LC_ALL": "C.UTF-8", "APT_CONFIG": str(_configure(self._root, mirror))}
+        except FileNotFoundError as error:
+            if error.filename not in ("apt-get", "apt-config"):
+                raise
+            raise CouldNotRun(
+                f"{error.filename} is not on this machine: QEMU and kernels come as Debian packages"
+            ) from error
+        except OSError as error:
+            raise explained(error, self._cache.root) from error
+        command = ["apt-get", "-qq", "-o", "APT::Update::Error-Mode=any", "update"]
+        with self._cache.locked("apt"), self._cache.progress.task(f"package lists of Debian {SUITES[0]}"):
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise self._failure(f"cannot fetch Debian's package lists from {mirror}", done.stderr)
+        self._environment = environment
+
+    def _failure(self, what: str, output: str) -> CouldNotRun:
+        if "No space left on device" in output or "enough free space" in output:
+            return explained(OSError(28, "No space left on device"), self._cache.root)
+        errors = [line.removeprefix("E: ").strip() for line in output.splitlines() if line.startswith("E: ")]
+        why = errors[0] if errors else output.strip().splitlines()[-1] if output.strip() else "no reason given"
+        return FetchFailed(
+            f"{what}: {why} (is the network up? the mirror comes from this machine's apt configuration, "
+            "or from the setting debian_mirror)"
+        )
+
+
+def unpack(packages: Sequence[Package], to: Path, cache: Cache) -> None:
+    """Unpack packages into one tree; raises `CouldNotRun`."""
+    to.mkdir(parents=True, exist_ok=True)
+    for package in packages:
+        done = subprocess.run(["dpkg-deb", "-x", package.path, to], capture_output=True, text=True, check=False)
+        if "No space left on device" in done.stderr:
+            raise explained(OSError(28, "No space left on device"), cache.root)
+        if done.returncode != 0:
+            raise CouldNotRun(f"package {package.path.name} does not unpack: {done.stderr.strip()}")
+
+
+def _package(path: Path) -> Package:
+    # NAME_VERSION_ARCHITECTURE.deb, with apt's %-quoting of the epoch's colon.
+    name, version, _ = unquote(path.name).split("_", 2)
+    return Package(name, version, path)
+
+
+def _host_mirror() -> str:
+    """Give the Debian mirror that the host's apt uses: the first that is no security archive."""
+    done = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    lines = [line.split() for line in done.stdout.splitlines()]
+    mirrors = [uri for uri, release in lines if not release.endswith("-security") and "security" not in uri]
+    if not mirrors:
+        raise CouldNotRun("this machine's apt configuration names no Debian mirror: set IOV_HARNESS_DEBIAN_MIRROR")
+    return next((uri for uri in mirrors if uri.rstrip("/").endswith("/debian")), mirrors[0])
+
+
+def _host_acquire() -> str:
+    """Give the host's settings of how to fetch (proxies, certificates), fit for another apt.conf."""
+    dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
+    lines = (line for line in dump.splitlines() if line.startswith("Acquire::"))
+    return "\n".join(line for line in lines if not line.startswith(("Acquire::IndexTargets", "Acquire::Languages")))
+
+
+def _configure(root: Path, mirror: str) -> Path:
+    keyring = next((path for path in _KEYRINGS if path.exists()), None)
+    if keyring is None:
+        raise CouldNotRun("Debian's archive keys are not on this machine: apt-get install debian-archive-keyring")
+    for folder in ("etc/parts", "state/lists/partial", "cache/archives/partial"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / "status").touch()
+    sources = f"Types: deb\nURIs: {mirror}\nSuites: {' '.join(SUITES)}\nComponents: main\nSigned-By: {keyring}\n"
+    (root / "etc/debian.sources").write_text(sources, encoding="utf-8")
+    configuration = root / "etc/apt.conf"
+    configuration.write_text(
+        f'{_host_acquire()}\nAcquire::Languages "none";\nAcquire::Retries "2";\nAcquire::http::Timeout "30";\n'
+        f'Dir::Etc::sourcelist "{root}/etc/debian.sources";\nDir::Etc::sourceparts "{root}/etc/parts";\n'
+        f'Dir::Etc::parts "{root}/etc/parts";\nDir::Etc::preferences "/dev/null";\n'
+        f'Dir::Etc::preferencesparts "{root}/etc/parts";\n'
+        f'Dir::State "{root}/state";\nDir::State::status "{root}/status";\nDir::Cache "{root}/cache";\n'
+        'APT::Sandbox::User "";\nAPT::Install-Recommends "false";\n'
+        'APT::Architecture "amd64";\nAPT::Architectures "amd64";\n',
+        encoding="utf-8",
+    )
+    return configuration

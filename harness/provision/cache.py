@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The content-addressed cache: an entry is a folder, whole or absent.
+
+An entry is built in a draft folder beside its place, sealed with a manifest of its files and renamed into place, so a
+build that is killed leaves a draft (removed by the next build of that key) and never half an entry. A file lock per key
+serializes builders; whoever uses an entry holds that lock shared until it exits, so pruning never takes parts away from
+a running machine. `filelock` knows no shared locks, hence `flock` itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CouldNotRun
+from harness.provision.progress import Progress
+
+SEAL = "entry.json"
+_DRAFT = ".draft-"
+
+Build = Callable[[Path], Mapping[str, Any]]
+"""Fills the folder it is given and returns what should be remembered about the result (JSON values)."""
+
+
+def digest(*parts: Any) -> str:
+    """Give a short key for any JSON values: 16 hexadecimal digits of their SHA-256."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One finished entry: its folder, and what its builder said about it."""
+
+    path: Path
+    kind: str
+    key: str
+    label: str
+    content: str
+    size: int
+    about: Mapping[str, Any]
+
+    @property
+    def last_used(self) -> float:
+        """When a process last asked for the entry, in seconds since the epoch."""
+        return (self.path / SEAL).stat().st_mtime
+
+
+class Cache:
+    """All entries below one folder."""
+
+    def __init__(self, root: Path, progress: Progress | None = None) -> None:
+        self.root = root
+        self.progress = progress or Progress()
+        self._held: dict[Path, int] = {}
+
+    def entry(self, kind: str, key: str, label: str, build: Build, *, refresh: bool = False) -> Entry:
+        """Give the entry `kind`/`key`, building it when it is absent, incomplete or damaged, or to `refresh` it.
+
+        The entry stays locked against pruning until this process ends. Raises `CouldNotRun` when the cache cannot be
+        written or the disk is full; what `build` raises passes through, and leaves nothing behind.
+        """
+        place = self.root / kind / key
+        with self._explained():
+            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            while True:
+                lock = self._lock(place, fcntl.LOCK_SH)
+                found = None if refresh else _read(place, verify=True)
+                if found:
+                    os.utime(place / SEAL)
+                    self._hold(place, lock)
+                    return found
+                os.close(lock)
+                self._build(place, label, build, refresh=refresh)
+                refresh = False
+
+    def entries(self) -> list[Entry]:
+        """List the finished entries, the least recently used first."""
+        seals = self.root.glob(f"*/*/{SEAL}")
+        found = (_read(seal.parent, verify=False) for seal in seals if not seal.parent.name.startswith(_DRAFT))
+        return sorted((entry for entry in found if entry), key=lambda entry: entry.last_used)
+
+    def prune(self, limit: int) -> tuple[list[Entry], list[Entry]]:
+        """Remove the least recently used entries until at most `limit` bytes are left.
+
+        Gives those removed, and those that should have gone but are in use by a running process.
+        """
+        removed: list[Entry] = []
+        busy: list[Entry] = []
+        with self._explained():
+            self._sweep_drafts()
+            entries = self.entries()
+            total = sum(entry.size for entry in entries)
+            for entry in entries:
+                if total <= limit:
+                    break
+                if self._remove(entry.path):
+                    removed.append(entry)
+                    total -= entry.size
+                else:
+                    busy.append(entry)
+        return removed, busy
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Hold an exclusive lock of this cache while the block runs, waiting for its turn."""
+        with self._explained():
+            lock = self._lock(self.root / name, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            os.close(lock)
+
+    def _build(self, place: Path, label: str, build: Build, *, refresh: bool) -> None:
+        lock = self._lock(place, fcntl.LOCK_EX)
+        draft = place.with_name(_DRAFT + place.name)
+        try:
+            if not refresh and _read(place, verify=True):
+                return
+            _remove_tree(draft)
+            draft.mkdir(mode=0o700)
+            about = dict(build(draft))
+            _seal(draft, {"kind": place.parent.name, "key": place.name, "label": label, "about": about})
+            _remove_tree(place)
+            draft.rename(place)
+        finally:
+            _remove_tree(draft)
+            os.close(lock)
+
+    def _remove(self, place: Path) -> bool:
+        if place in self._held:
+            return False
+        try:
+            lock = self._lock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        try:
+            (place / SEAL).unlink(missing_ok=True)  # first, so that what is left half removed is no entry
+            _remove_tree(place)
+        finally:
+            os.close(lock)
+        return True
+
+    def _sweep_drafts(self) -> None:
+        for draft in self.root.glob(f"*/{_DRAFT}*"):
+            place = draft.with_name(draft.name.removeprefix(_DRAFT))
+            try:
+                lock = self._lock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # somebody is building it
+            _remove_tree(draft)
+            os.close(lock)
+
+    def _lock(self, place: Path, how: int) -> int:
+        locks = self.root / "locks"
+        locks.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = "-".join(place.relative_to(self.root).parts)
+        lock = os.open(locks / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(lock, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if how & fcntl.LOCK_NB:
+                    raise
+                self.progress.note(f"another process is working on {name}: waiting for it")
+                fcntl.flock(lock, how)
+        except BaseException:
+            os.close(lock)
+            raise
+        return lock
+
+    def _hold(self, place: Path, lock: int) -> None:
+        if place in self._held:
+            os.close(lock)
+        else:
+            self._held[place] = lock
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise explained(error, self.root) from error
+
+
+def explained(error: OSError, root: Path) -> CouldNotRun:
+    """Give the one line that a failed write to the cache at `root` deserves."""
+    where = f"the cache {root}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return CouldNotRun(
+            f"no space left for {where}: try `harness cache prune`, or set IOV_HARNESS_CACHE_DIR to a larger disk"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return CouldNotRun(
+            f"{where} cannot be written ({error.strerror}): set IOV_HARNESS_CACHE_DIR to a writable folder"
+        )
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return CouldNotRun(f"{where} is not a folder: set IOV_HARNESS_CACHE_DIR to one")
+    return CouldNotRun(f"{where} failed: {error}")
+
+
+def _seal(draft: Path, fields: Mapping[str, Any]) -> None:
+    files = {str(path.relative_to(draft)): _fingerprint(path) for path in _files(draft)}
+    size = sum(int(fingerprint[0]) for fingerprint in files.values())
+    content = hashlib.sha256(json.dumps([[n, f[2]] for n, f in sorted(files.items())]).encode()).hexdigest()[:16]
+    text = json.dumps({**fields, "size": size, "content": content, "made": time.time(), "files": files})
+    with (draft / SEAL).open("w", encoding="utf-8") as seal:
+        seal.write(text)
+        seal.flush()
+        os.fsync(seal.fileno())
+
+
+def _read(place: Path, *, verify: bool) -> Entry | None:
+    """Read a sealed entry; None where there is none, or where `verify` finds a file that is not as it was sealed."""
+    try:
+        seal = json.loads((place / SEAL).read_text(encoding="utf-8"))
+        if verify and not all(_intact(place / name, *fingerprint) for name, fingerprint in seal["files"].items()):
+            return None
+        return Entry(place, seal["kind"], seal["key"], seal["label"], seal["content"], seal["size"], seal["about"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _fingerprint(path: Path) -> tuple[int, int, str]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, _sha256(path)
+
+
+def _intact(path: Path, size: int, mtime_ns: int, sha256: str) -> bool:
+    """Tell whether a file is as sealed; its content is read only where its time says that it was written since."""
+    stat = path.stat()
+    return stat.st_size == size and (stat.st_mtime_ns == mtime_ns or _sha256(path) == sha256)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _remove_tree(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernels: by name from the distribution, as the recipes in `guest-images/kernels/` say, or a user's own by path."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from harness import paths
+from harness.errors import CouldNotRun, UsageError
+from harness.provision import image as kernel_image
+from harness.provision import kconfig
+from harness.provision.apt import AptRoot, FetchFailed, unpack
+from harness.provision.cache import Cache, digest
+from harness.provision.kconfig import KernelConfig
+
+REFERENCE = "debian-6.12"
+"""The kernel that tells a broken harness from a broken kernel: where it boots, QEMU and guest root are sound."""
+
+
+class Recipe(BaseModel):
+    """A `guest-images/kernels/*.toml`: where a distribution keeps one kernel series. See the README beside them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    summary: str
+    suite: str
+    release: str
+    packages: tuple[str, ...]
+    image: str
+    modules: str
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that can be started, with its modules where it has any, and what it says of itself."""
+
+    name: str
+    image: Path
+    release: str
+    modules: Path | None
+    config: KernelConfig | None
+    content: str
+    origin: str
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is the reference kernel."""
+        return self.name == REFERENCE
+
+    def missing(self, options: frozenset[str]) -> list[str]:
+        """Name the options that the run needs and the kernel lacks, as far as its configuration is known."""
+        if self.config is None:
+            return []
+        return kconfig.missing(self.config, sorted(options), modules=self.modules is not None)
+
+
+def recipes() -> dict[str, Recipe]:
+    """Read all recipes, by name."""
+    return {path.stem: _read(path) for path in sorted(paths.kernels().glob("*.toml"))}
+
+
+def provide(cache: Cache, apt: AptRoot, wanted: str, modules: Path | None = None, *, refresh: bool = False) -> Kernel:
+    """Give the kernel `wanted`: a path when it contains a '/', otherwise a name.
+
+    Raises `UsageError` for an unknown name or a file that is no kernel, `CouldNotRun` when it cannot be fetched.
+    """
+    if "/" in wanted:
+        return _own(Path(wanted).expanduser(), modules)
+    if modules is not None:
+        raise UsageError(f"--modules goes with a kernel given by path; {wanted!r} is a name and brings its own")
+    known = recipes()
+    if wanted not in known:
+        hint = f" (a file? write ./{wanted})" if Path(wanted).exists() else ""
+        raise UsageError(f"unknown kernel {wanted!r}{hint}: choose from {', '.join(known)}, or give a path with a '/'")
+    return _distribution(cache, apt, wanted, known[wanted], refresh=refresh)
+
+
+def _own(path: Path, modules: Path | None) -> Kernel:
+    image = kernel_image.inspect(path)
+    if modules is not None and not modules.is_dir():
+        raise UsageError(f"--modules {modules}: no such folder; expected one that holds lib/modules/RELEASE")
+    resolved = path.resolve()
+    stat = resolved.stat()
+    content = digest(str(resolved), stat.st_size, stat.st_mtime_ns)
+    return Kernel(
+        str(path), resolved, image.release, modules, kconfig.of(resolved, image.release), content, "given by path"
+    )
+
+
+def _distribution(cache: Cache, apt: AptRoot, name: str, recipe: Recipe, *, refresh: bool) -> Kernel:
+    def build(draft: Path) -> dict[str, Any]:
+        return _fetch(cache, apt, name, recipe, draft)
+
+    key = f"{name}-{digest(recipe.model_dump())}"
+    entry = cache.entry("kernels", key, f"kernel {name}", build, refresh=refresh)
+    release = entry.about["release"]
+    image = entry.path / recipe.image.format(release=release)
+    return Kernel(
+        name, image, release, entry.path / recipe.modules.format(release=release), kconfig.of(image, release), entry.content,
+        ", ".join(f"{package} {version}" for package, version in entry.about["packages"].items()),
+    )  # fmt: skip
+
+
+def _fetch(cache: Cache, apt: AptRoot, name: str, recipe: Recipe, draft: Path) -> dict[str, Any]:
+    """Fetch the newest release that the mirror really serves: it may list files that it no longer has."""
+    prefix, suffix = recipe.packages[0].split("{release}")
+    releases = [found.removeprefix(prefix).removesuffix(suffix) for found in _listed(apt, recipe)]
+    if not releases:
+        raise CouldNotRun(
+            f"kernel {name}: the mirror has no package {recipe.packages[0].format(release=recipe.release)} "
+            f"in {recipe.suite}; choose another kernel"
+        )
+    failure: FetchFailed | None = None
+    for release in releases:
+        debs = draft / "debs"
+        try:
+            with cache.progress.task(f"kernel {name} ({release}): download") as advance:
+                names = [package.format(release=release) for package in recipe.packages]
+                packages = apt.download(names, debs, suite=recipe.suite, closure=False, advance=advance)
+        except FetchFailed as error:
+            failure = failure or error
+            shutil.rmtree(debs, ignore_errors=True)
+            continue
+        with cache.progress.task(f"kernel {name}: unpack"):
+            unpack(packages, draft, cache)
+            shutil.rmtree(debs)
+        return {"release": release, "packages": {package.name: package.version for package in packages}}
+    assert failure is not None  # noqa: S101 - releases was not empty, so one of them failed
+    raise failure
+
+
+def _listed(apt: AptRoot, recipe: Recipe) -> list[str]:
+    prefix, suffix = (part.replace("+", r"\+") for part in recipe.packages[0].split("{release}"))
+    return apt.names(f"{prefix}{recipe.release}{suffix}")
+
+
+def _read(path: Path) -> Recipe:
+    try:
+        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise UsageError(f"kernel recipe {path}: {error}") from error

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Finding a QEMU that has what is required, asked of QEMU itself; or fetching one that has it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import CouldNotRun, UsageError
+from harness.provision.apt import AptRoot, unpack
+from harness.provision.cache import Cache, digest
+from harness.provision.prefix import Prefix
+
+PROGRAM = "qemu-system-x86_64"
+SUITE = "trixie-backports"
+PACKAGE = "qemu-system-x86"
+_ASK_TIMEOUT = 30.0
+"""Seconds for one QEMU to say what it has: it takes about 0.05 s, a loaded machine may be a hundred times slower."""
+
+Requirements = Mapping[str, frozenset[str]]
+"""What is required of QEMU: device type to the properties that it must have."""
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """A QEMU binary that runs here, and what it says of itself."""
+
+    path: Path
+    version: str
+    origin: str
+    devices: Mapping[str, frozenset[str]]
+
+    def lacks(self, required: Requirements) -> list[str]:
+        """Name what it lacks: `DEVICE`, or `DEVICE.PROPERTY`."""
+        missing: list[str] = []
+        for device, properties in sorted(required.items()):
+            if device not in self.devices:
+                missing.append(device)
+            else:
+                missing += [f"{device}.{name}" for name in sorted(properties - self.devices[device])]
+        return missing
+
+
+def ask(path: Path, required: Requirements, origin: str) -> Qemu:
+    """Start `path` with no machine and ask it over QMP which of the required devices and properties it has.
+
+    Raises `UsageError` when the file is not a QEMU that runs here.
+    """
+    if not path.is_file():
+        raise UsageError(f"QEMU {path}: no such file; give the path of a {PROGRAM} binary")
+    command = [str(path), "-machine", "none", "-nodefaults", "-display", "none", "-qmp", "stdio"]
+    devices = sorted(required)
+    questions: list[dict[str, Any]] = [{"execute": "qmp_capabilities"}, {"execute": "query-version"}]
+    questions += [{"execute": "device-list-properties", "arguments": {"typename": name}} for name in devices]
+    questions.append({"execute": "quit"})
+    lines = "".join(json.dumps(question) + "\n" for question in questions)
+    try:
+        done = subprocess.run(
+            command, input=lines, capture_output=True, text=True, timeout=_ASK_TIMEOUT, check=False, errors="replace"
+        )
+    except OSError as error:
+        raise UsageError(f"QEMU {path} does not start: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"QEMU {path} does not answer over QMP within {_ASK_TIMEOUT:g} s") from error
+    try:
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        replies = [answer for answer in answers if "return" in answer or "error" in answer]
+        version = replies[1]["return"]["qemu"]
+    except (ValueError, LookupError, TypeError) as error:
+        said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[0]
+        raise UsageError(
+            f"QEMU {path} is no {PROGRAM} that runs here: exit code {done.returncode}, it said: {said[:200]}"
+        ) from error
+    found = {
+        name: frozenset(item["name"] for item in reply["return"])
+        for name, reply in zip(devices, replies[2:], strict=False)
+        if "return" in reply
+    }
+    return Qemu(path, "{major}.{minor}.{micro}".format(**version), origin, found)
+
+
+def provide(cache: Cache, apt: AptRoot, required: Requirements, *, refresh: bool = False) -> Qemu:
+    """Give the host's QEMU when it has all that is required, else Debian's newest in a private prefix.
+
+    Raises `CouldNotRun` when neither is to be had.
+    """
+    host = _host(required)
+    if host is not None and not host.lacks(required):
+        return host
+    fetched = ask(_fetch(cache, apt, refresh=refresh), required, f"Debian {SUITE}, private prefix")
+    missing = fetched.lacks(required)
+    if missing:
+        raise CouldNotRun(
+            f"QEMU {fetched.version} from Debian {SUITE} lacks {', '.join(missing)}; give another by --qemu"
+        )
+    return fetched
+
+
+def _host(required: Requirements) -> Qemu | None:
+    found = shutil.which(PROGRAM)
+    if found is None:
+        return None
+    try:
+        return ask(Path(found), required, "this machine's own")
+    except UsageError:
+        return None  # a broken one is as good as none: another is fetched
+
+
+def _fetch(cache: Cache, apt: AptRoot, *, refresh: bool) -> Path:
+    def build(draft: Path) -> dict[str, Any]:
+        debs = draft / "debs"
+        with cache.progress.task("QEMU: download") as advance:
+            packages = apt.download([PACKAGE], debs, suite=SUITE, closure=True, advance=advance)
+        with cache.progress.task("QEMU: unpack"):
+            unpack(packages, draft / "root", cache)
+            shutil.rmtree(debs)
+        _write_launcher(draft)
+        return {"packages": {package.name: package.version for package in packages}}
+
+    key = digest(SUITE, PACKAGE, _LAUNCHER)
+    entry = cache.entry("qemu", key, f"QEMU from Debian {SUITE}", build, refresh=refresh)
+    return entry.path / PROGRAM
+
+
+_LAUNCHER = """#!/bin/sh
+# Runs the QEMU of this folder's packages through their own loader, on a host whose libraries may be older.
+here=$(dirname "$(readlink -f "$0")")
+export QEMU_MODULE_DIR="$here/root/usr/lib/x86_64-linux-gnu/qemu"
+exec {command} -L "$here/root/usr/share/qemu" -L "$here/root/usr/share/seabios" "$@"
+"""
+
+
+def _write_launcher(draft: Path) -> None:
+    # The draft is renamed into place later, so the launcher finds its folder when it runs.
+    argv = Prefix(Path("$here/root")).argv(f"usr/bin/{PROGRAM}")
+    command = " ".join(f'"{word}"' for word in argv)
+    launcher = draft / PROGRAM
+    launcher.write_text(_LAUNCHER.format(command=command), encoding="utf-8")
+    launcher.chmod(0o755)

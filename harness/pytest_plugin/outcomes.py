@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From what happened in a test to its outcome: FAIL (kernel or device), ERROR (ours), MISS (nothing came up)."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import signal
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from harness.deadline import DeadlineExpired
+from harness.errors import CouldNotRun, GuestFailure, Stage
+from harness.guest.reports import KernelReport, ReportKind
+from harness.guest.ssh import GuestLost, GuestTimeout
+from harness.machine.machine import Machine
+from harness.outcome import Outcome, Verdict
+from harness.pytest_plugin.fixtures import MACHINES, folder
+from harness.pytest_plugin.options import RUN, Run
+from harness.qemu.process import QemuDied
+from harness.text import clipped, printable
+
+_PACKAGE = Path(__file__).parents[1]
+_GRAVITY = (Outcome.FAIL, Outcome.MISS, Outcome.ERROR, Outcome.KNOWN, Outcome.SKIP, Outcome.PASS)
+"""Which outcome a test has whose phases had different ones: the first of these."""
+_LETTERS = {Outcome.FAIL: ("failed", "F"), Outcome.ERROR: ("error", "E"), Outcome.MISS: ("error", "M")}
+
+
+class KernelReported(GuestFailure):
+    """The kernel complained on the console of something that the test did not declare."""
+
+
+class ReportMissing(GuestFailure):
+    """The test declared that the kernel would report something, and it did not."""
+
+
+class TestHung(Exception):
+    """A test took too long on its own, not waiting for the guest."""
+
+    __test__ = False  # pytest would collect it by its name
+
+
+@dataclass
+class Progress:
+    """What is known of a test so far."""
+
+    started: float = field(default_factory=time.time)
+    phases: list[Verdict] = field(default_factory=list)
+
+
+_PROGRESS = pytest.StashKey[Progress]()
+
+
+def classify(error: BaseException) -> tuple[Outcome, Stage | None]:
+    """Give the outcome that an exception stands for, and for a MISS its stage."""
+    if isinstance(error, pytest.skip.Exception):
+        return Outcome.SKIP, None
+    if isinstance(error, CouldNotRun):
+        return Outcome.MISS, error.stage
+    if isinstance(error, GuestFailure | DeadlineExpired | pytest.fail.Exception):
+        return Outcome.FAIL, None
+    if isinstance(error, AssertionError) and not _ours(error):
+        return Outcome.FAIL, None
+    return Outcome.ERROR, None
+
+
+def _ours(error: BaseException) -> bool:
+    """Tell whether an assertion of the harness itself failed, not one of a test."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(_PACKAGE)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Leave a test unrun when the run's time is over, and bound the boot of its machine."""
+    if not _uses_machine(item):
+        return (yield)
+    run = item.config.stash[RUN]
+    run.check_deadline()
+    with _time_limit(run):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Bound the test, and judge its machines while it is still running: no test passes and then errors."""
+    if not _uses_machine(item):
+        return (yield)
+    machines = item.stash.get(MACHINES, [])
+    declared = [Declared.of(mark) for mark in item.iter_markers("expects_report")]
+    with _time_limit(item.config.stash[RUN]):
+        try:
+            result = yield
+        except Exception as error:
+            complaint = next(filter(None, (complaint_of(machine, declared) for machine in machines)), None)
+            if complaint is None or classify(error)[0] is Outcome.FAIL:
+                raise
+            raise complaint from error
+        for machine in machines:
+            if machine.loss is None:
+                machine.guest.drain()
+            complaint = complaint_of(machine, declared)
+            if complaint is not None:
+                raise complaint
+        reports = [report for machine in machines for report in machine.console.reports()]
+        for one in declared:
+            if not any(one.covers(report) for report in reports):
+                raise ReportMissing(f"the kernel did not report {one}, which the test declares")
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Give each phase its outcome, and with the last one write the test's record."""
+    report = yield
+    run = item.config.stash[RUN]
+    if not (_uses_machine(item) or run.records_all):
+        return report
+    progress = item.stash.setdefault(_PROGRESS, Progress())
+    verdict = _phase(item, call, report)
+    progress.phases.append(verdict)
+    _dress(report, verdict)
+    if call.when == "teardown":
+        final = _final(item, progress)
+        report.user_properties.append(("outcome", str(final.outcome)))
+        final.save(folder(item))
+    return report
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Show an outcome by its own word."""
+    word = getattr(report, "iov_outcome", None)
+    if word is None or (word == Outcome.PASS and report.when != "call"):
+        return None
+    if word == Outcome.KNOWN:
+        return "known", "K", "KNOWN"
+    if word in _LETTERS:
+        category, letter = _LETTERS[Outcome(word)]
+        return category, letter, word
+    return None
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A report that a test says it will cause."""
+
+    kind: str
+    match: str
+
+    @classmethod
+    def of(cls, mark: pytest.Mark) -> Declared:
+        """Read an `expects_report` mark."""
+        return cls(str(mark.args[0]), str(mark.kwargs.get("match", "")))
+
+    def covers(self, report: KernelReport) -> bool:
+        """Tell whether a report is the declared one."""
+        return self.kind == report.kind and re.search(self.match, report.text) is not None
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.match!r}" if self.match else self.kind
+
+
+def complaint_of(machine: Machine, declared: Sequence[Declared]) -> GuestFailure | None:
+    """Give what a machine's kernel or QEMU did that no test may pass with, None where there is nothing."""
+    reports = machine.console.reports()
+    for report in reports:
+        if not any(one.covers(report) for one in declared):
+            return KernelReported(f"the kernel reported {report.kind}: {report.title}\n{clipped(report.text, 8000)}")
+    if machine.loss is None or (machine.health.exit is None and any(r.kind is ReportKind.PANIC for r in reports)):
+        return None
+    return QemuDied(machine.loss) if machine.health.exit is not None else GuestLost(machine.loss)
+
+
+def _uses_machine(item: pytest.Item) -> bool:
+    return "machine" in getattr(item, "fixturenames", ())
+
+
+def _phase(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> Verdict:
+    error = call.excinfo.value if call.excinfo else None
+    outcome, stage = classify(error) if error is not None else (Outcome.PASS, None)
+    reason = _first_line(error)
+    known = _known_bug(item)
+    if known is not None and call.when == "call":
+        if outcome is Outcome.FAIL:
+            outcome, reason = Outcome.KNOWN, known
+        elif outcome is Outcome.PASS:
+            outcome, reason = Outcome.FAIL, f"unexpected pass of a known bug: {known}"
+            report.outcome = "failed"
+            report.longrepr = reason
+    return Verdict(
+        test=item.nodeid, outcome=outcome, reason=reason, stage=stage or "", seconds=call.duration,
+        phase=call.when, detail=clipped(report.longreprtext, 20_000),
+    )  # fmt: skip
+
+
+def _dress(report: pytest.TestReport, verdict: Verdict) -> None:
+    """Give pytest's own report the outcome, in attributes that cross from a worker to its controller."""
+    report.__dict__["iov_outcome"] = str(verdict.outcome)
+    if verdict.outcome is Outcome.KNOWN:
+        report.outcome = "skipped"
+        report.wasxfail = verdict.reason
+
+
+def _final(item: pytest.Item, progress: Progress) -> Verdict:
+    worst = min(progress.phases, key=lambda verdict: _GRAVITY.index(verdict.outcome))
+    machines = item.stash.get(MACHINES, [])
+    return worst.model_copy(
+        update={
+            "seconds": sum(verdict.seconds for verdict in progress.phases),
+            "started": progress.started,
+            "machine": machines[0].spec.about() if machines else {},
+        }
+    )
+
+
+def _known_bug(item: pytest.Item) -> str | None:
+    """Give the reason of a `known_bug` mark that holds on the kernel of this test's machine."""
+    kernels = {machine.spec.parts.kernel.name for machine in item.stash.get(MACHINES, [])}
+    for mark in item.iter_markers("known_bug"):
+        patterns = mark.kwargs.get("kernels", ("*",))
+        if any(fnmatch.fnmatch(name, pattern) for name in kernels for pattern in patterns):
+            return str(mark.args[0] if mark.args else mark.kwargs["reason"])
+    return None
+
+
+def _first_line(error: BaseException | None) -> str:
+    if error is None:
+        return ""
+    lines = (str(error) or type(error).__name__).strip().splitlines()
+    return clipped(printable(lines[0] if lines else type(error).__name__), 500)
+
+
+@contextmanager
+def _time_limit(run: Run) -> Iterator[None]:
+    """Raise in the block when the test's or the run's time is over, whichever is first."""
+    last = run.deadline.remaining() < run.test_timeout
+    seconds = min(run.deadline.remaining(), run.test_timeout)
+
+    def ring(_number: int, frame: FrameType | None) -> None:
+        if last:
+            raise run.out_of_time()
+        if _waits_for_guest(frame):
+            raise GuestTimeout(f"the test still waited for the guest after {seconds:g} s")
+        raise TestHung(f"the test still ran after {seconds:g} s, without waiting for the guest")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(0.001, seconds))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _waits_for_guest(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).startswith(("harness.guest", "harness.qemu", "harness.machine")):
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One event loop in one long-lived thread per process.
+
+qemu.qmp is asyncio and tests are synchronous; and a parent-death signal follows the thread that forked. So one thread
+that lives as long as the process owns QMP and starts every QEMU.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from harness.deadline import Deadline
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """A running event loop, to be used from other threads."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="iov-harness-loop", daemon=True)
+        self._thread.start()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Let `work` run in the loop, without waiting for it."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def call(self, work: Coroutine[Any, Any, T], deadline: Deadline) -> T:
+        """Run `work` in the loop and give its result; raises `DeadlineExpired`, and then cancels it."""
+        future = self.start(work)
+        try:
+            return future.result(deadline.remaining())
+        except TimeoutError:
+            if future.done():  # not ours: `work` itself raised it
+                raise
+            raise deadline.error() from None
+        finally:
+            future.cancel()
+
+
+@functools.cache
+def the_loop() -> LoopThread:
+    """Give this process's loop."""
+    return LoopThread()

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Profiles: what hardware a guest sees, as `NAME.toml` (meaning) and `NAME.j2` (QEMU options)."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness import paths
+from harness.errors import UsageError
+
+Value = int | bool | str
+Parameters = Mapping[str, Value]
+
+_BASES = "bases"
+_WORDS_OF_BOOL = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
+_D = TypeVar("_D", bound="_Definition")
+_expressions = SandboxedEnvironment(undefined=StrictUndefined)
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Parameter(_Data):
+    """One parameter: its type, its default (`default_from` computes it from the others), its range."""
+
+    type: Literal["int", "bool", "str"]
+    help: str
+    default: int | bool | str | None = None
+    default_from: str | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+    choices: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_one_default(self) -> Self:
+        if (self.default is None) == (self.default_from is None):
+            raise ValueError("needs either default or default_from")
+        return self
+
+    @property
+    def range(self) -> str:
+        """The values that are allowed, in words."""
+        if self.choices:
+            return " or ".join(self.choices)
+        if self.type == "int":
+            low = "" if self.minimum is None else str(self.minimum)
+            high = "" if self.maximum is None else str(self.maximum)
+            return f"{low}..{high}" if low or high else "a whole number"
+        return "on or off" if self.type == "bool" else "text"
+
+    def read(self, value: Any) -> Value | None:
+        """Give `value` (text from a command line, or a Python value) in this parameter's type; None when it is not."""
+        parsed = _parse(self.type, value)
+        if parsed is None or (self.choices and parsed not in self.choices):
+            return None
+        if isinstance(parsed, int) and not isinstance(parsed, bool):
+            too_small = self.minimum is not None and parsed < self.minimum
+            too_large = self.maximum is not None and parsed > self.maximum
+            return None if too_small or too_large else parsed
+        return parsed
+
+
+class Rule(_Data):
+    """A rule between parameters: an expression that must hold, and what to say where it does not."""
+
+    require: str
+    message: str
+
+
+class Requirements(_Data):
+    """What a profile needs: devices (and properties of them) of QEMU, options of the guest's kernel."""
+
+    devices: dict[str, frozenset[str]] = Field(default_factory=dict)
+    kernel: frozenset[str] = frozenset()
+
+
+class _Definition(_Data):
+    summary: str
+    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+    requires: Requirements = Requirements()
+
+
+class _ProfileDefinition(_Definition):
+    base: str = "q35"
+    hotplug: bool = True
+    pfs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A profile joined with its base machine. `pfs` are the QEMU ids of its physical functions, in order."""
+
+    name: str
+    summary: str
+    base: str
+    hotplug: bool
+    pfs: tuple[str, ...]
+    parameters: Mapping[str, Parameter]
+    rules: tuple[Rule, ...]
+    requires: Requirements
+    folder: Path
+
+    def resolve(self, given: Mapping[str, Any]) -> dict[str, Value]:
+        """Give all parameters, checked: those `given`, and the defaults of the others.
+
+        Raises `UsageError` for an unknown name, a value out of range, or a rule that does not hold.
+        """
+        for name in given:
+            if name not in self.parameters:
+                raise UsageError(f"profile {self.name}: {_unknown('parameter', name, self.parameters)}")
+        values: dict[str, Value] = {}
+        for name, parameter in self.parameters.items():
+            wanted = given[name] if name in given else self._default(parameter, values)
+            value = parameter.read(wanted)
+            if value is None:
+                raise UsageError(f"profile {self.name}: {name}={wanted} is out of range: it takes {parameter.range}")
+            values[name] = value
+        for rule in self.rules:
+            if not self._evaluate(rule.require, values):
+                message = _expressions.from_string(rule.message).render(values)
+                raise UsageError(f"profile {self.name}: {message}")
+        return values
+
+    def _default(self, parameter: Parameter, values: Parameters) -> Any:
+        # Parameters stand in the order of their file, so a computed default may use those above it.
+        return parameter.default if parameter.default_from is None else self._evaluate(parameter.default_from, values)
+
+    def _evaluate(self, expression: str, values: Parameters) -> Any:
+        try:
+            return _expressions.compile_expression(expression, undefined_to_none=False)(**values)
+        except TemplateError as error:
+            raise UsageError(f"profile {self.name}: {expression!r} does not evaluate: {error}") from error
+
+
+class Library:
+    """All profiles in reach: the user's own folders first, then the built-in ones."""
+
+    def __init__(self, own: Iterable[Path] = ()) -> None:
+        self.folders = (*own, paths.profiles())
+        for folder in self.folders:
+            if not folder.is_dir():
+                raise UsageError(f"profile folder {folder}: no such folder")
+
+    def names(self) -> list[str]:
+        """List all names that can be asked for."""
+        return sorted({path.stem for folder in self.folders for path in folder.glob("*.toml")})
+
+    def get(self, name: str) -> Profile:
+        """Read one profile; raises `UsageError` for an unknown name or a file that is not as it should be."""
+        for folder in self.folders:
+            path = folder / f"{name}.toml"
+            if path.is_file() and Path(name).name == name:
+                return self._read(path)
+        raise UsageError(_unknown("profile", name, self.names()))
+
+    def _read(self, path: Path) -> Profile:
+        own = _load(path, _ProfileDefinition)
+        bases = (folder / _BASES / f"{own.base}.toml" for folder in self.folders)
+        base_path = next((candidate for candidate in bases if candidate.is_file()), None)
+        if base_path is None:
+            raise UsageError(f"profile {path}: there is no base machine {own.base!r}")
+        base = _load(base_path, _Definition)
+        if not path.with_suffix(".j2").is_file():
+            raise UsageError(f"profile {path}: its template {path.with_suffix('.j2').name} is missing")
+        return Profile(
+            path.stem, own.summary, own.base, own.hotplug, own.pfs,
+            {**base.parameters, **own.parameters}, (*base.rules, *own.rules),
+            joined([base.requires, own.requires]), path.parent,
+        )  # fmt: skip
+
+
+def joined(requirements: Iterable[Requirements]) -> Requirements:
+    """Give what satisfies all of these requirements."""
+    devices: dict[str, frozenset[str]] = {}
+    kernel: frozenset[str] = frozenset()
+    for one in requirements:
+        kernel |= one.kernel
+        for device, properties in one.devices.items():
+            devices[device] = devices.get(device, frozenset()) | properties
+    return Requirements(devices=devices, kernel=kernel)
+
+
+def _load(path: Path, kind: type[_D]) -> _D:
+    try:
+        return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"profile {path} is not TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"profile {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _parse(kind: str, value: Any) -> Value | None:
+    if kind == "str":
+        return value if isinstance(value, str) else None
+    if isinstance(value, bool):
+        return value if kind == "bool" else None
+    if isinstance(value, int):
+        return value if kind == "int" else None
+    if not isinstance(value, str):
+        return None
+    if kind == "bool":
+        return _WORDS_OF_BOOL.get(value.lower())
+    try:
+        return int(value, 0)
+    except ValueError:
+        return None
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"unknown {what} {name!r}{hint} (there are: {', '.join(names)})"

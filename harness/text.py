@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Making text that a guest wrote safe to show.
+
+A guest is hostile: what it prints may carry terminal escapes, control characters or no end.
+"""
+
+from __future__ import annotations
+
+import re
+
+# ECMA-48: CSI sequences, OSC/DCS/PM/APC/SOS strings up to their terminator, then two-byte escapes.
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
+# C0 but tab and newline, DEL, C1, and the bidirectional controls that reorder what a reader sees.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Give `text` without terminal escapes and without control characters other than tab and newline."""
+    return _CONTROL.sub("", _ESCAPE.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
+
+
+def decoded(data: bytes) -> str:
+    """Give what a guest wrote as printable text; bytes that are not UTF-8 show as U+FFFD."""
+    return printable(data.decode("utf-8", errors="replace"))
+
+
+def clipped(text: str, limit: int) -> str:
+    """Give at most `limit` characters of `text`, saying how many were left out in the middle."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
