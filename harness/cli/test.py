@@ -22,7 +22,7 @@ from harness.outcome import OUTCOME_FILE, Exit, Outcome, Verdict, bisect_code, e
 _PYTEST_INTERRUPTED, _PYTEST_INTERNAL, _PYTEST_USAGE, _PYTEST_EMPTY = 2, 3, 4, 5  # pytest.ExitCode
 
 
-def test(
+def run_tests(
     context: typer.Context,
     kernel: flags.Kernel = None,
     modules: flags.Modules = None,

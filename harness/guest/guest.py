@@ -61,7 +61,7 @@ class Guest:
     def log_mark(self) -> str:
         """Put a mark into the kernel's log, from which on `messages` gives what the kernel said."""
         mark = f"iov-harness: mark {next(self._marks)}"
-        self.write(_KMSG, f"{_QUIET}{mark}")
+        self.write(_KMSG, f"{_QUIET}{mark}\n")
         return mark
 
     def messages(self, since: str) -> list[str]:
@@ -77,7 +77,7 @@ class Guest:
         """
         mark = f"iov-harness: drained {next(self._marks)}"
         position = self.console.position
-        self.write(_KMSG, f"{_LOUD}{mark}")
+        self.write(_KMSG, f"{_LOUD}{mark}\n")
         try:
             self.console.wait_line(f"{mark}$", Deadline(timeout, "the console"), since=position)
         except DeadlineExpired as error:

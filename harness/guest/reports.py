@@ -2,15 +2,15 @@
 """Finding what the kernel itself reports as wrong (oops, WARN, lockdep, hung task) on its console.
 
 `PATTERNS` holds the lines that begin a report and the kernel function that prints each, as read in Linux 6.12 and 7.3.
-A report is its first line, what announces it (`cut here`, a ruler) and the lines that follow, up to its own end and the
-dump right behind that; another report, a new boot and `REPORT_LINES` end it as well.
+A report is such a line, what announces it (`cut here`, a ruler) and the lines that follow, up to the report's own end
+and the dump right behind it; another report, a new boot and `REPORT_LINES` end it as well.
 
-- Reports do not nest: one that begins inside another ends it, and both count. An oops that makes the kernel panic is an
-  OOPS and a PANIC; a WARN inside an oops is a WARN of its own. Only where the kernel tells one event under two headlines
+- Reports do not nest: one that begins inside another ends it, and both count. An oops that makes the kernel panic is
+  an OOPS and a PANIC; a WARN inside an oops is a WARN of its own. Only where the kernel gives one event two headlines
   (`kernel BUG at` and the `Oops:` behind it) is it one report: see `ReportPattern.more`.
 - Kernel lines are those with a printk prefix; from the first of them on, a line without is user space's and neither
   begins nor continues a report. While none was ever seen (printk.time=0), every line counts.
-- A pattern must match where the kernel's text begins, so a line that merely mentions one does not count.
+  A pattern must match where the kernel's text begins: a line that merely mentions one does not count.
 - Not reports: `[Firmware Bug]`, mitigations' `WARNING:`, the unwinder's complaints about a stack that it cannot read,
   and `unchecked MSR access error`, by which a kernel says no more than that its virtual CPU lacks a register.
 """
@@ -22,12 +22,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-REPORT_LINES = 120
-"""Lines of one report at most: the stacks of a few dozen CPUs would tell no more."""
-REPORTS_KEPT = 50
-"""Reports kept; of those that follow, only the first of each kind is, and the others are counted."""
-LINE_CHARACTERS = 2048
-"""Characters kept of a line: PRINTK_MESSAGE_MAX, kernel/printk/internal.h."""
+REPORT_LINES = 120  # of one report at most
+REPORTS_KEPT = 50  # at most; of those that follow only the first of each kind is kept, and the others are counted
+LINE_CHARACTERS = 2048  # kept of a line: PRINTK_MESSAGE_MAX, kernel/printk/internal.h
 _LEAD_LINES = 10  # WARN() writes its message between `cut here` and the headline: kernel/panic.c:__warn_printk
 
 
@@ -56,7 +53,7 @@ class ReportKind(StrEnum):
 
 @dataclass(frozen=True)
 class KernelReport:
-    """One thing that the kernel found wrong; `line_number` is that of its first line, all console lines from 1 on."""
+    """One thing that the kernel found wrong; `line_number` is that of its first line among all lines fed, from 1."""
 
     kind: ReportKind
     title: str
@@ -91,12 +88,12 @@ _TRACE = re.compile(r"Call [Tt]race:|RIP: ")  # lib/dump_stack.c:dump_stack, sho
 _STACK = re.compile("stack backtrace:")  # lockdep.c shows the stacks of other places before the one where it noticed
 _HELD = re.compile(r" #\d+: ")  # kernel/locking/lockdep.c:lockdep_print_held_locks
 _HALT = re.compile(r"---\[ end Kernel panic|Rebooting in \d+ seconds")  # kernel/panic.c:vpanic
-_DIE = re.compile(r"(?:Oops|Internal error): .*\[#\d+\]")
-_OBJECT = re.compile(r"kmemleak: (?:unreferenced object|\d+ new suspected)")
-_SCANNED = re.compile(r"kmemleak: \d+ new suspected")
-_SLUB = re.compile(r"WARNING: .*\bmm/slub\.c:\d+ ")  # mm/slub.c:__slab_err, object_err: WARN_ON(1) since 6.15
+_DIE = re.compile(r"Oops: .*\[#\d+\]")
+_SCANNED = re.compile(r"kmemleak: \d+ new suspected")  # mm/kmemleak.c:kmemleak_scan, behind the objects
+_LEAKS = re.compile(r"kmemleak: (?:unreferenced object|\d+ new suspected) ")
+_SLUB = re.compile(r"WARNING: .*\bmm/slub\.c:\d+ ")  # the WARN_ON(1) of mm/slub.c:__slab_err and object_err
 _POOLS = re.compile("Showing b")  # kernel/workqueue.c:show_all_workqueues, show_cpu_pools_busy_workers
-_DISABLED = re.compile(r"Disabling IRQ #")  # kernel/irq/spurious.c:note_interrupt
+_HANDLERS = re.compile("handlers:")  # kernel/irq/spurious.c:__report_bad_irq
 
 _K, _P = ReportKind, ReportPattern
 PATTERNS = (
@@ -105,11 +102,8 @@ PATTERNS = (
     _P(_K.OOPS, r"BUG: kernel NULL pointer dereference, ", "arch/x86/mm/fault.c:show_fault_oops", _MARK, _DIE),
     _P(_K.OOPS, r"BUG: unable to handle page fault ", "arch/x86/mm/fault.c:show_fault_oops", _MARK, _DIE),
     _P(_K.OOPS, r"BUG: \S+ stack guard page was hit ", "arch/x86/kernel/traps.c:handle_stack_overflow", _MARK, _DIE),
-    _P(_K.OOPS, r"traps: PANIC: double fault, ", "arch/x86/kernel/traps.c:exc_double_fault", _MARK, _DIE),
-    _P(_K.OOPS, r"Unable to handle kernel .+ at virtual ", "arch/arm64/mm/fault.c:die_kernel_fault", _MARK, _DIE),
-    _P(_K.OOPS, _DIE.pattern, "arch/x86/kernel/dumpstack.c:__die_header, arch/arm64/kernel/traps.c:__die", _MARK),
-    _P(_K.WARN, r"WARNING: CPU: \d+ PID: \d+ at ", "kernel/panic.c:__warn, up to 6.18", _MARK),
-    _P(_K.WARN, r"WARNING: (?:\S+:\d+ )?at .+, CPU#\d+: ", "kernel/panic.c:__warn", _MARK),
+    _P(_K.OOPS, _DIE.pattern, "arch/x86/kernel/dumpstack.c:__die_header", _MARK),
+    _P(_K.WARN, r"WARNING: (?:CPU: \d+ PID: \d+ at |(?:\S+:\d+ )?at .+, CPU#\d+: )", "kernel/panic.c:__warn", _MARK),
     _P(_K.UBSAN, r"UBSAN: [\w-]+ in ", "lib/ubsan.c:ubsan_prologue", _MARK),
     _P(_K.KASAN, r"BUG: KASAN: ", "mm/kasan/report.c:print_error_description", _RULER),
     _P(_K.KCSAN, r"BUG: KCSAN: ", "kernel/kcsan/report.c:print_report", _RULER),
@@ -129,43 +123,36 @@ PATTERNS = (
     _P(_K.LOCKDEP, r"\[ BUG: Invalid wait context \]", "lockdep.c:print_lock_invalid_wait_context", _STACK),
     _P(_K.LOCKDEP, r"WARNING: lock held when returning to user space", "lockdep.c:lockdep_sys_exit", _HELD),
     _P(_K.LOCKDEP, r"INFO: trying to register non-static key", "lockdep.c:assign_lock_key", _TRACE),
-    _P(_K.LOCKDEP, r"BUG: MAX_\w+ too low!", "lockdep.c:print_lockdep_off: locking is unwatched from now on", _TRACE),
+    _P(_K.LOCKDEP, r"BUG: MAX_\w+ too low!", "lockdep.c:print_lockdep_off: locking goes unwatched from here", _TRACE),
     _P(_K.HUNG_TASK, r"INFO: task .+ blocked.* for more than \d+ sec", "kernel/hung_task.c:hung_task_info", _TRACE),
-    _P(
-        _K.RCU_STALL,
-        r"(?:rcu: )?INFO: rcu\w* (?:self-)?detected (?:expedited )?stall",
-        "kernel/rcu/tree_stall.h",
-        _TRACE,
-    ),
+    _P(_K.RCU_STALL, r"(?:rcu: )?INFO: rcu\w* .{0,5}detected .{0,10}stall", "kernel/rcu/tree_stall.h, tasks.h", _TRACE),
     _P(_K.LOCKUP, r"watchdog: BUG: soft lockup - ", "kernel/watchdog.c:watchdog_timer_fn", _TRACE),
     _P(_K.LOCKUP, r"watchdog: .*\bdetected hard LOCKUP ", "kernel/watchdog.c:watchdog_hardlockup_check", _TRACE),
     _P(_K.LOCKUP, r"BUG: workqueue lockup - ", "kernel/workqueue.c:wq_watchdog_timer_fn", _POOLS),
     _P(_K.LOCKUP, r"smp: csd: Detected non-responsive CSD lock ", "kernel/smp.c:csd_lock_wait_toolong", _TRACE),
-    _P(_K.LEAK, _OBJECT.pattern, "mm/kmemleak.c:kmemleak_scan, print_unreferenced", _SCANNED, _OBJECT),
+    _P(_K.LEAK, _LEAKS.pattern, "mm/kmemleak.c:print_unreferenced, kmemleak_scan", _SCANNED, _LEAKS),
     _P(_K.LEAK, r"kmemleak: (?:Cannot insert|.+ unknown object at) 0x", "mm/kmemleak.c:kmemleak_warn", _TRACE),
     _P(_K.LEAK, r"unregister_netdevice: waiting for ", "net/core/dev.c:netdev_wait_allrefs_any, after 10 s", _LINE),
     _P(_K.OOM, r"(?:Memory cgroup o|O)ut of memory\b.*: Killed process ", "mm/oom_kill.c:__oom_kill_process", _LINE),
     _P(_K.OOM, r".{1,15}: page allocation failure: order:", "mm/page_alloc.c:warn_alloc", _TRACE),
     _P(_K.DUPLICATE, r"sysfs: cannot create duplicate filename ", "fs/sysfs/dir.c:sysfs_warn_dup", _TRACE),
-    _P(_K.IRQ, r"irq \d+: nobody cared ", "kernel/irq/spurious.c:__report_bad_irq", _DISABLED),
-    _P(_K.IRQ, r"irq event \d+: bogus return value ", "kernel/irq/spurious.c:__report_bad_irq", _TRACE),
+    _P(_K.IRQ, r"irq (?:event )?\d+: (?:nobody cared|bogus re)", "kernel/irq/spurious.c:__report_bad_irq", _HANDLERS),
     _P(_K.BUG, r"BUG: Bad rss-counter|BUG: non-zero pgtables_bytes", "kernel/fork.c:check_mm", _LINE),
     _P(_K.BUG, r"BUG: ", "kernel/sched/core.c:__schedule_bug, mm/page_alloc.c:bad_page and others", _TRACE),
 )
 _STARTS = re.compile("|".join(f"({pattern.start})" for pattern in PATTERNS))
 
-# What printk writes before its text (kernel/printk/printk.c:info_print_prefix): level, time, caller; and before that
-# only a prompt that some program left unfinished.
+# What printk writes before its text (kernel/printk/printk.c:info_print_prefix), if need be behind a program's prompt.
 _PREFIX = re.compile(
-    r"(?:[^\[]{0,80}(?:[#$>] |login: |assword: ))?(?:<\d+>)?(?:\[ *\d+\.\d{6}\](?:\[ *[CT]\d+\])?|\[ *[CT]\d+\]) ?"
+    r"(?:.{0,80}(?:[#$>] |login: |assword: ))??(?:<\d+>)?(?:\[ *\d+\.\d{6}\](?:\[ *[CT]\d+\])?|\[ {1,4}[CT]\d+\]) ?"
 )
 _LEAD = re.compile(r"-+\[ cut here \]-|={20,}$")  # include/asm-generic/bug.h:CUT_HERE; lockdep, slub and sanitizers
 _BOOT = re.compile(r"Linux version \d")  # init/version.c:linux_banner
-# dump_stack_print_info, show_regs, show_trace_log_lvl, sched_show_task, nmi_trigger_cpumask_backtrace, make_task_dead.
+# What dump_stack, show_regs, sched_show_task, nmi_cpu_backtrace, make_task_dead and show_all_workqueues print.
 _DUMP = re.compile(
-    r"\s|$|(?:CPU|Hardware name|Workqueue|Stopper|Tainted|Modules linked in|Call [Tt]race|[ER]IP|Code|PKRU): ?"
+    r"\s|$|\[<|(?:CPU|Hardware name|Workqueue|Stopper|Tainted|Modules linked in|Call [Tt]race|[ER]IP|Code|PKRU): ?"
     r"|(?:R[A-DS][XIP]|RBP|R[01]\d|[FC]S|[CD]R\d): |task:|rcu: |note: |NMI backtrace |Sending NMI |---\[ end trace "
-    r"|INFO: task .* blocked on an? |Showing b|workqueue |pool \d|RCU grace-period kthread "
+    r"|INFO: task .* blocked on an? |Showing b|workqueue |pool \d|RCU grace-period kthread |FIX \S+: "
 )
 
 
@@ -183,41 +170,42 @@ class _Open:
         return len(self.lines) < REPORT_LINES and (not self.complete or _DUMP.match(text) is not None)
 
     def takes_headline(self, text: str) -> bool:
-        return not self.complete and self.pattern.more is not None and self.pattern.more.match(text) is not None
+        more = self.pattern.more
+        return more is not None and more.match(text) is not None and self.takes(text)
 
-    def add(self, line: str, text: str) -> None:
+    def add(self, line: str, text: str) -> bool:
+        """Take a line and say whether the report is complete with it."""
         self.lines.append(line)
-        self.complete = self.complete or self.pattern.end.match(text) is not None
+        completes = not self.complete and self.pattern.end.match(text) is not None
+        self.complete = self.complete or completes
+        return completes
 
     def report(self) -> KernelReport:
         return KernelReport(self.pattern.kind, self.title, tuple(self.lines), self.line_number)
 
 
 class ReportScanner:
-    """Finds the reports in a console that is fed to it line by line, in bounded memory.
-
-    `panicked` says whether the kernel panicked, `dropped` how many reports of each kind were not kept.
-    """
+    """Finds the reports in a console fed to it line by line, in bounded memory; `dropped` counts those not kept."""
 
     def __init__(self) -> None:
         self.panicked = False
         self.dropped: Counter[ReportKind] = Counter()
         self._kept: list[KernelReport] = []
         self._open: _Open | None = None
-        self._lead: list[tuple[int, str, str]] = []
+        self._lead: list[tuple[int, str]] = []
         self._number = 0
         self._prefixed = False
 
     @property
     def reports(self) -> list[KernelReport]:
         """The reports kept, in order; the last one as it stands if it is still being printed."""
-        going_on = self._open is not None and self._keeps(self._open.pattern.kind)
-        return [*self._kept, self._open.report()] if self._open is not None and going_on else list(self._kept)
+        open_ = self._open
+        return [*self._kept, open_.report()] if open_ and self._keeps(open_.pattern.kind) else list(self._kept)
 
     def feed(self, line: str) -> None:
         """Take the next console line, printable and without its newline."""
         self._number += 1
-        line = line.rstrip("\n").rpartition("\n")[2][:LINE_CHARACTERS]  # after a carriage return in its midst
+        line = line.rstrip("\n").rpartition("\n")[2][:LINE_CHARACTERS]  # what follows a carriage return in its midst
         prefix = _PREFIX.match(line)
         if prefix is None and self._prefixed:
             return
@@ -226,57 +214,36 @@ class ReportScanner:
 
     def finish(self) -> None:
         """State that no more lines come; what is still open is a report as it stands."""
-        self._lead = []
-        if self._open is not None:
-            kind = self._open.pattern.kind
-            if self._keeps(kind):
-                self._kept.append(self._open.report())
-            else:
-                self.dropped[kind] += 1
-            self._open = None
+        open_, self._open = self._open, None
+        if open_ and self._keeps(open_.pattern.kind):
+            self._kept.append(open_.report())
+        elif open_:
+            self.dropped[open_.pattern.kind] += 1
 
     def _take(self, line: str, text: str) -> None:
         if _BOOT.match(text):
             self.finish()
-        headline = _STARTS.match(text)
-        if headline is not None:
+        headline, completes = _STARTS.match(text), False
+        if headline is not None and not (self._open and self._open.takes_headline(text)):
             self._begin(PATTERNS[(headline.lastindex or 1) - 1], line, text)
-        elif self._lead or (_LEAD.match(text) and not self._completes(text)):
-            self._hold(line, text)
+            return
+        if self._open and self._open.takes(text):
+            completes = self._open.add(line, text)
         else:
-            self._continue(line, text)
+            self.finish()
+        if _LEAD.match(text) and not completes:
+            self._lead = [(self._number, line)]
+        elif self._lead:
+            self._lead = [] if headline or len(self._lead) >= _LEAD_LINES else [*self._lead, (self._number, line)]
 
     def _begin(self, pattern: ReportPattern, line: str, text: str) -> None:
         lead, self._lead = self._lead, []
-        if self._open is None or not self._open.takes_headline(text):
-            self.finish()
-            self.panicked = self.panicked or pattern.kind is ReportKind.PANIC
-            self._open = _Open(pattern, text.strip(), lead[0][0] if lead else self._number)
-        self._open.lines += [held for _, held, _ in lead]
+        if self._open is not None:  # it took for its own what announces this one
+            del self._open.lines[len(self._open.lines) - len(lead) :]
+        self.finish()
+        self.panicked = self.panicked or pattern.kind is ReportKind.PANIC
+        self._open = _Open(pattern, text.strip(), lead[0][0] if lead else self._number, [held for _, held in lead])
         self._open.add(line, text)
-
-    def _hold(self, line: str, text: str) -> None:
-        """Keep a line that may announce a report; those that did not turn out to belong to what was being read."""
-        if _LEAD.match(text) or len(self._lead) >= _LEAD_LINES:
-            lead, self._lead = self._lead, []
-            for _, held, held_text in lead:
-                self._continue(held, held_text)
-        if _LEAD.match(text) or self._lead:
-            self._lead.append((self._number, line, text))
-        else:
-            self._continue(line, text)
-
-    def _continue(self, line: str, text: str) -> None:
-        if self._open is not None and self._open.takes(text):
-            self._open.add(line, text)
-        else:
-            lead, self._lead = self._lead, []
-            self.finish()
-            self._lead = lead
-
-    def _completes(self, text: str) -> bool:
-        report = self._open
-        return report is not None and not report.complete and report.pattern.end.match(text) is not None
 
     def _keeps(self, kind: ReportKind) -> bool:
         return len(self._kept) < REPORTS_KEPT or all(report.kind is not kind for report in self._kept)

@@ -13,7 +13,7 @@ from harness.qemu.qmp import Event
 
 INIT_MARK = "iov-harness: init"
 READY_MARK = "iov-harness: ready"
-"""What `guest-images/initramfs/init` prints at its start, and when SSH listens and the drivers have met their devices."""
+"""What `guest-images/initramfs/init` prints at its start, and when SSH listens and drivers have met their devices."""
 _PANIC = "Kernel panic - not syncing"
 _PANIC_END = "---[ end Kernel panic"
 """From kernel/panic.c, vpanic(); the end mark comes only where the kernel neither restarts nor has a pvpanic driver."""

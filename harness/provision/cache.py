@@ -61,7 +61,7 @@ class Cache:
     def __init__(self, root: Path, progress: Progress | None = None) -> None:
         self.root = root
         self.progress = progress or Progress()
-        self._held: dict[Path, int] = {}
+        self._held: dict[Path, int] = {}  # locks of the entries in use, released when the process ends
 
     def entry(self, kind: str, key: str, label: str, build: Build, *, refresh: bool = False) -> Entry:
         """Give the entry `kind`/`key`, building it when it is absent, incomplete or damaged, or to `refresh` it.
@@ -120,7 +120,15 @@ class Cache:
         finally:
             os.close(lock)
 
+    def release(self) -> None:
+        """Give up all entries that this object handed out: others may prune or rebuild them."""
+        for lock in self._held.values():
+            os.close(lock)
+        self._held.clear()
+
     def _build(self, place: Path, label: str, build: Build, *, refresh: bool) -> None:
+        if place in self._held:
+            os.close(self._held.pop(place))  # our own shared lock would keep us out for ever
         lock = self._lock(place, fcntl.LOCK_EX)
         draft = place.with_name(_DRAFT + place.name)
         try:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The guest root: an initramfs with the manifest's programs, their libraries, our init, a kernel's modules.
 
-Two cache entries: `root`, the userland (fetched once), and `initramfs`, one archive per kernel (made in under a second).
+Two cache entries: `root`, the userland (fetched once), and `initramfs`, one archive per kernel (made in a second).
 """
 
 from __future__ import annotations

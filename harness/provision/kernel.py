@@ -101,10 +101,9 @@ def _distribution(cache: Cache, apt: AptRoot, name: str, recipe: Recipe, *, refr
     entry = cache.entry("kernels", key, f"kernel {name}", build, refresh=refresh)
     release = entry.about["release"]
     image = entry.path / recipe.image.format(release=release)
-    return Kernel(
-        name, image, release, entry.path / recipe.modules.format(release=release), kconfig.of(image, release), entry.content,
-        ", ".join(f"{package} {version}" for package, version in entry.about["packages"].items()),
-    )  # fmt: skip
+    modules = entry.path / recipe.modules.format(release=release)
+    origin = ", ".join(f"{package} {version}" for package, version in entry.about["packages"].items())
+    return Kernel(name, image, release, modules, kconfig.of(image, release), entry.content, origin)
 
 
 def _fetch(cache: Cache, apt: AptRoot, name: str, recipe: Recipe, draft: Path) -> dict[str, Any]:

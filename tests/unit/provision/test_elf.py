@@ -99,7 +99,7 @@ def test_a_tree_whose_lib_is_a_folder_of_its_own_is_told_as_it_is(tmp_path: Path
 
 def test_programs_are_taken_together_and_each_library_told_once(root: Path) -> None:
     put(root, "usr/lib/libb.so", dynamic("libc.so.6"))
-    programs = [put(root, "usr/bin/a", dynamic("libc.so.6")), put(root, "usr/bin/b", dynamic("libb.so", "libc.so.6"))]
+    programs = [put(root, "usr/bin/b", dynamic("libb.so", "libc.so.6")), put(root, "usr/bin/a", dynamic("libc.so.6"))]
     assert found(root, *programs) == ["usr/lib/libb.so", f"{MULTIARCH}/ld-linux-x86-64.so.2", f"{MULTIARCH}/libc.so.6"]
 
 
@@ -112,9 +112,19 @@ def test_a_runpath_goes_before_the_usual_folders_and_an_rpath_is_then_not_heeded
     for folder in ("opt/run", "opt/r", "usr/lib"):
         put(root, f"{folder}/libx.so", dynamic())
     run = put(root, "usr/bin/run", dynamic("libx.so", runpath="/opt/none:/opt/run", rpath="/opt/r"))
+    vain = put(root, "usr/bin/vain", dynamic("libx.so", runpath="/opt/none", rpath="/opt/r"))
     old = put(root, "usr/bin/old", dynamic("libx.so", rpath="/opt/r"))
     assert found(root, run) == ["opt/run/libx.so"]
+    assert found(root, vain) == ["usr/lib/libx.so"]
     assert found(root, old) == ["opt/r/libx.so"]
+
+
+@pytest.mark.parametrize("folder", [MULTIARCH, "usr/lib64", "usr/lib", "lib/x86_64-linux-gnu", "lib64", "lib"])
+def test_a_library_is_found_in_each_of_the_usual_folders(tmp_path: Path, folder: str) -> None:
+    for top in ("lib", "lib64"):  # folders of their own, so that neither means the one below usr
+        (tmp_path / top).mkdir()
+    put(tmp_path, f"{folder}/libx.so", dynamic())
+    assert found(tmp_path, put(tmp_path, "usr/bin/a", dynamic("libx.so"))) == [f"{folder}/libx.so"]
 
 
 @pytest.mark.parametrize("origin", ["$ORIGIN", "${ORIGIN}"])

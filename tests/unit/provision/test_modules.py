@@ -106,6 +106,14 @@ def test_a_module_that_unpacks_to_more_than_the_limit_is_refused(
         modules.content(file)
 
 
+def test_a_size_told_by_a_zstd_header_is_not_believed(tmp_path: Path) -> None:
+    file = tmp_path / "a.ko.zst"
+    # RFC 8878, section 3.1.1: magic, descriptor (single segment, size in eight bytes), size, one empty last block
+    file.write_bytes(bytes.fromhex("28b52ffd e0") + struct.pack("<Q", 2**62) + bytes.fromhex("010000"))
+    with pytest.raises(CouldNotRun, match="too large a size"):
+        modules.content(file)
+
+
 def test_a_file_without_modinfo_is_no_module(release: Path) -> None:
     (release / "kernel/a.ko").write_bytes(ko("depends=", section=".comment"))
     with pytest.raises(CouldNotRun, match=r"a\.ko is no kernel module"):

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -157,3 +158,10 @@ def test_the_real_probe_ends_within_its_bound_and_answers_in_json() -> None:
         case other:
             pytest.fail(f"neither form: {other!r}")
     assert isinstance(run_probe(), float | str)
+
+
+def test_the_probe_of_a_device_that_is_not_kvm_fails_naming_what_it_did() -> None:
+    code = "import pathlib, sys; from harness.qemu.kvm_probe import main; sys.exit(main(pathlib.Path('/dev/null')))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["error"].startswith("KVM_GET_API_VERSION: ")

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Two commands do all the set-up by themselves: `make demo` and `make test`.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+REPORTS := build/reports
+# Guest tests run in this many workers; `make test JOBS=2` uses two.
+JOBS ?= 0
+
+.PHONY: help setup demo test lint unit guest wheel bench clean
+
+help:  ## show this
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: $(READY)  ## make .venv with the `harness` command in it
+
+$(READY): requirements.lock pyproject.toml
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "iov-harness needs Python 3.11 or later" >&2; exit 3; }
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || .ci/install-venv
+	rm -rf $(VENV)
+	python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(READY)  ## boot two guests with SR-IOV devices and check what must hold
+	$(BIN)/harness demo
+
+lint: $(READY)  ## ruff, mypy --strict, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(READY)
+	$(BIN)/python -m pytest tests/unit --junitxml=$(REPORTS)/unit.xml
+
+guest: $(READY)
+	$(BIN)/harness test tests/guest -n $(JOBS) --junit $(REPORTS)/guest.xml
+
+# The wheel, installed into a venv of its own outside the checkout, runs one guest test from what it carries.
+wheel: $(READY)
+	rm -rf build/wheel
+	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >/dev/null
+	elsewhere=$$(mktemp -d) && trap 'rm -rf "$$elsewhere"' EXIT && \
+	python3 -m venv "$$elsewhere/venv" && \
+	"$$elsewhere/venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+	"$$elsewhere/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps build/wheel/*.whl && \
+	reports=$$PWD/$(REPORTS) && cd "$$elsewhere" && \
+	venv/bin/harness test "tests/guest/sriov/test_attributes.py::test_a_pf_has_every_sriov_attribute" -k igb --junit "$$reports/wheel.xml"
+
+test: lint unit guest wheel  ## lint, then all tests
+
+bench: $(READY)  ## measure what the harness costs
+	$(BIN)/harness bench boot
+
+clean:  ## remove what was made in the checkout; the cache stays (harness cache prune)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The cache: right when it is empty, stale, half written or damaged."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import CouldNotRun
+from harness.provision.cache import Cache, Entry
+
+
+class Builder:
+    """Builds an entry of one file, and counts how often."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, draft: Path) -> Mapping[str, Any]:
+        self.count += 1
+        (draft / "sub").mkdir()
+        (draft / "sub" / "file").write_text("content")
+        return {"count": self.count}
+
+
+def fetch(root: Path, build: Builder, key: str = "key") -> Entry:
+    cache = Cache(root)
+    try:
+        return cache.entry("kind", key, "label", build)
+    finally:
+        cache.release()
+
+
+def test_an_entry_is_built_once(tmp_path: Path) -> None:
+    build = Builder()
+    first, second = fetch(tmp_path, build), fetch(tmp_path, build)
+    assert build.count == 1
+    assert first == second
+    assert (second.path / "sub" / "file").read_text() == "content"
+    assert second.about == {"count": 1}
+
+
+@pytest.mark.parametrize("damage", ["truncate", "rewrite", "remove", "seal"])
+def test_a_damaged_entry_is_built_again(tmp_path: Path, damage: str) -> None:
+    build = Builder()
+    path = fetch(tmp_path, build).path
+    victim = path / "sub" / "file"
+    if damage == "truncate":
+        os.truncate(victim, 3)
+    elif damage == "rewrite":
+        victim.write_text("CONTENT")
+    elif damage == "remove":
+        victim.unlink()
+    else:
+        (path / "entry.json").write_text('{"kind": ')
+    assert (fetch(tmp_path, build).path / "sub" / "file").read_text() == "content"
+    assert build.count == 2
+
+
+def test_a_touched_file_of_the_same_content_is_no_damage(tmp_path: Path) -> None:
+    build = Builder()
+    os.utime(fetch(tmp_path, build).path / "sub" / "file", (1, 1))
+    fetch(tmp_path, build)
+    assert build.count == 1
+
+
+def test_a_build_that_fails_leaves_nothing_and_its_error_passes_through(tmp_path: Path) -> None:
+    def fail(draft: Path) -> Mapping[str, Any]:
+        (draft / "half").write_text("x")
+        raise LookupError("no such thing")
+
+    with pytest.raises(LookupError):
+        Cache(tmp_path).entry("kind", "key", "label", fail)
+    assert list((tmp_path / "kind").iterdir()) == []
+
+
+def test_what_a_killed_build_left_is_cleared_away(tmp_path: Path) -> None:
+    draft = tmp_path / "kind" / ".draft-key"
+    draft.mkdir(parents=True)
+    (draft / "stale").write_text("x")
+    entry = fetch(tmp_path, Builder())
+    assert not (entry.path / "stale").exists()
+    assert not draft.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(errno.ENOSPC, "no space left for the cache"), (errno.EACCES, "cannot be written"), (errno.EROFS, "cannot be")],
+)
+def test_a_disk_that_refuses_is_one_clear_line(tmp_path: Path, number: int, message: str) -> None:
+    def fail(draft: Path) -> Mapping[str, Any]:
+        raise OSError(number, os.strerror(number), str(draft))
+
+    with pytest.raises(CouldNotRun, match=message):
+        Cache(tmp_path).entry("kind", "key", "label", fail)
+    assert list((tmp_path / "kind").iterdir()) == []
+
+
+def test_a_cache_that_is_a_file_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(CouldNotRun, match="is not a folder"):
+        fetch(tmp_path / "cache", Builder())
+
+
+RACER = """
+import sys, time
+from pathlib import Path
+from harness.provision.cache import Cache
+def build(draft):
+    with open(sys.argv[2], "a") as log: log.write("built\\n")
+    (draft / "file").write_text("x" * 1000)
+    time.sleep(0.3)
+    return {}
+Cache(Path(sys.argv[1])).entry("kind", "key", "label", build)
+"""
+
+
+def test_processes_that_race_build_it_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", RACER, str(tmp_path / "cache"), str(log)]
+    racers = [subprocess.Popen(command) for _ in range(4)]
+    assert [racer.wait(30) for racer in racers] == [0, 0, 0, 0]
+    assert log.read_text() == "built\n"
+
+
+def test_pruning_takes_the_least_recently_used_first_and_keeps_what_is_in_use(tmp_path: Path) -> None:
+    for age, key in ((300, "old"), (200, "middle"), (100, "new")):
+        entry = fetch(tmp_path, Builder(), key)
+        stamp = entry.last_used - age
+        os.utime(entry.path / "entry.json", (stamp, stamp))
+    user = Cache(tmp_path)
+    in_use = user.entry("kind", "old", "label", Builder())
+    os.utime(in_use.path / "entry.json", (1, 1))
+    removed, busy = Cache(tmp_path).prune(len("content") * 2)
+    assert [entry.key for entry in busy] == ["old"]
+    assert [entry.key for entry in removed] == ["middle"]
+    assert [entry.key for entry in Cache(tmp_path).entries()] == ["old", "new"]

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Profiles: what is accepted, and the one line that says what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.qemu.options import Option, parse, shell
+from harness.qemu.profile import Library
+from harness.qemu.template import Renderer, Software, Wiring
+
+SOFTWARE = Software("tcg", Path("/k,1"), Path("/i"))
+WIRING = Wiring("socket,fd=3", "socket,fd=4", "socket,fd=5")
+
+
+def rendered(name: str, library: Library, **parameters: object) -> tuple[Option, ...]:
+    profile = library.get(name)
+    return Renderer(library.folders).command_line(profile, profile.resolve(parameters), SOFTWARE, WIRING)
+
+
+@pytest.mark.parametrize("name", Library().names())
+def test_every_profile_renders_with_its_defaults(name: str) -> None:
+    options = rendered(name, Library())
+    assert Option("-kernel", "/k,,1") in options
+
+
+def test_the_parameters_reach_the_device() -> None:
+    options = rendered("nvme-sriov", Library(), sriov_max_vfs=7)
+    (device,) = [option for option in options if '"driver": "nvme"' in (option.argument or "")]
+    assert '"sriov_max_vfs": 7' in (device.argument or "")
+    assert '"sriov_vq_flexible": 14' in (device.argument or "")
+
+
+def test_an_unknown_profile_names_the_near_one() -> None:
+    with pytest.raises(UsageError, match=r"unknown profile 'igb-sriow'; did you mean 'igb-sriov'\?"):
+        Library().get("igb-sriow")
+
+
+def test_a_path_is_no_profile_name() -> None:
+    with pytest.raises(UsageError, match="unknown profile"):
+        Library().get("bases/q35")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sriov_max_vf": 4}, "unknown parameter 'sriov_max_vf'; did you mean 'sriov_max_vfs'"),
+        ({"sriov_max_vfs": 128}, "sriov_max_vfs=128 is out of range: it takes 1..127"),
+        ({"sriov_max_vfs": "many"}, "sriov_max_vfs=many is out of range"),
+        ({"sriov_max_vfs": True}, "out of range"),
+        ({"sriov_vq_flexible": 7}, "4 VFs need at least 8"),
+        ({"sriov_vi_flexible": 3}, "4 VFs need at least 4"),
+        ({"max_ioqpairs": 9}, "must be at least sriov_vq_flexible \\+ 2 = 10"),
+        ({"msix_qsize": 4}, "must be at least sriov_vi_flexible \\+ 1 = 5"),
+    ],
+)
+def test_what_the_device_would_refuse_is_refused_before_it_starts(given: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Library().get("nvme-sriov").resolve(given)
+
+
+def own_profile(folder: Path, template: str, definition: str = 'summary = "mine"') -> Library:
+    (folder / "mine.toml").write_text(definition)
+    (folder / "mine.j2").write_text(template)
+    return Library([folder])
+
+
+def test_a_profile_of_ones_own_extends_a_base_machine(tmp_path: Path) -> None:
+    library = own_profile(tmp_path, '{% extends "bases/q35.j2" %}{% block plugged %}\n-device foo\n{% endblock %}')
+    assert Option("-device", "foo") in rendered("mine", library)
+
+
+def test_an_undefined_name_in_a_template_is_named(tmp_path: Path) -> None:
+    library = own_profile(tmp_path, '{% extends "bases/q35.j2" %}{% block plugged %}\n-m {{ nowhere }}\n{% endblock %}')
+    with pytest.raises(UsageError, match=r"template mine\.j2: 'nowhere' is undefined"):
+        rendered("mine", library)
+
+
+def test_a_syntax_error_in_a_template_is_named_with_its_line(tmp_path: Path) -> None:
+    library = own_profile(tmp_path, "{% block plugged %}\n{{ }}\n")
+    with pytest.raises(UsageError, match=r"template mine\.j2, line 2"):
+        rendered("mine", library)
+
+
+@pytest.mark.parametrize(
+    ("definition", "message"),
+    [
+        ("summary = ", "is not TOML"),
+        ("hotplug = true", "summary: Field required"),
+        ('summary = "x"\nbase = "vax"', "no base machine 'vax'"),
+        ('summary = "x"\ncolour = 1', "colour: Extra inputs are not permitted"),
+    ],
+)
+def test_a_broken_definition_is_one_clear_line(tmp_path: Path, definition: str, message: str) -> None:
+    library = own_profile(tmp_path, "", definition)
+    with pytest.raises(UsageError, match=message) as caught:
+        library.get("mine")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_line_that_is_no_option_is_refused() -> None:
+    with pytest.raises(UsageError, match="must be one QEMU option"):
+        parse("-m 1\nfoo\n", "x.j2")
+
+
+def test_an_argument_is_one_word_whatever_it_holds() -> None:
+    (option,) = parse('  -device {"driver": "a b"}  \n\n', "x.j2")
+    assert option.words == ("-device", '{"driver": "a b"}')
+    assert shell("qemu", [option]) == 'qemu \\\n  -device \'{"driver": "a b"}\''
