@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from harness import paths
 from harness.cli import flags
 from harness.errors import HarnessError, UsageError
 from harness.machine import record
+from harness.machine.parts import Store
 from harness.outcome import OUTCOME_FILE, Exit, Outcome, Verdict, bisect_code, exit_code
 
 _PYTEST_INTERRUPTED, _PYTEST_INTERNAL, _PYTEST_USAGE, _PYTEST_EMPTY = 2, 3, 4, 5  # pytest.ExitCode
@@ -29,6 +31,10 @@ def run_tests(
     qemu: flags.Qemu = None,
     accel: flags.Acceleration = None,
     profile_dir: flags.ProfileDir = None,
+    workers: Annotated[str | None, typer.Option("-n", help="Workers: a number, or auto.")] = None,
+    select: Annotated[str | None, typer.Option("-k", help="Only tests that match (as in pytest).")] = None,
+    deadline: Annotated[float | None, typer.Option(help="Seconds for the whole run; the rest is a MISS.")] = None,
+    test_timeout: Annotated[float | None, typer.Option(help="Seconds for one test (default: 300).")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit file.")] = None,
     bisect: Annotated[bool, typer.Option("--bisect", help="Exit codes for `git bisect run`.")] = False,
     json: flags.Json = False,
@@ -38,7 +44,11 @@ def run_tests(
     Exits 0 all well, 1 any FAIL, 2 usage, 3 any MISS, 4 any ERROR, 5 nothing collected, 130 interrupted.
     """
     try:
-        code = _test(context.args, kernel, modules, qemu, accel, profile_dir, junit, json=json)
+        store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel, profile_dir=profile_dir)
+        given = {
+            "-n": workers, "-k": select, "--deadline": deadline, "--test-timeout": test_timeout, "--junitxml": junit,
+        }  # fmt: skip
+        code = _run(store, given, context.args, json=json)
     except HarnessError as error:
         if not bisect:
             raise
@@ -47,18 +57,14 @@ def run_tests(
     raise typer.Exit(bisect_code(code) if bisect else code)
 
 
-def _test(
-    arguments: list[str], kernel: str | None, modules: Path | None, qemu: Path | None, accel: object,
-    profile_dir: list[Path] | None, junit: Path | None, *, json: bool,
-) -> int:  # fmt: skip
-    store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel, profile_dir=profile_dir)
+def _run(store: Store, given: Mapping[str, object], arguments: list[str], *, json: bool) -> int:
     store.parts()  # fetched here, where the terminal can show how far it is
     run = record.new_run()
     settings = store.settings
     command = [sys.executable, "-m", "pytest", "-c", str(paths.data_root() / "pyproject.toml")]
     command += ["--rootdir", str(paths.data_root()), "-p", "no:cacheprovider", "--run-dir", str(run)]
     command += ["--kernel", settings.kernel, "--accel", str(settings.accel)]
-    for name, value in (("--modules", settings.modules), ("--qemu", settings.qemu), ("--junitxml", junit)):
+    for name, value in {**given, "--modules": settings.modules, "--qemu": settings.qemu}.items():
         command += [name, str(value)] if value is not None else []
     for folder in settings.profile_dir:
         command += ["--profile-dir", str(folder)]

@@ -34,6 +34,10 @@ class GuestErrno(GuestFailure):
         self.errno = errno
 
 
+class WrongErrno(GuestFailure):
+    """A system call in the guest failed in another way than a test states, or not at all."""
+
+
 def errno_name(number: int) -> str:
     """Give the symbol of an error number, `EBUSY` for 16."""
     return errnos.errorcode.get(number, f"errno {number}")
@@ -41,14 +45,14 @@ def errno_name(number: int) -> str:
 
 @contextmanager
 def raises_errno(expected: int) -> Iterator[None]:
-    """State that the block fails in the guest with this error number; anything else is an `AssertionError`."""
+    """State that the block fails in the guest with this error number; raises `WrongErrno` for anything else."""
     try:
         yield
     except GuestErrno as error:
         if error.errno != expected:
-            raise AssertionError(f"expected {errno_name(expected)}, but: {error}") from error
+            raise WrongErrno(f"expected {errno_name(expected)}, but: {error}") from error
     else:
-        raise AssertionError(f"expected {errno_name(expected)}, but it succeeded")
+        raise WrongErrno(f"expected {errno_name(expected)}, but it succeeded")
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ class Agent:
             channel.settimeout(max(0.01, deadline.remaining()))
             data = channel.recv(65536)
             if not data:
-                raise GuestLost("the agent in the guest ended")
+                raise self._session.lost("its agent ended")
             self._buffer += data
             if len(self._buffer) > _ANSWER_LIMIT:
                 self.close()

@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
 
-from harness.deadline import Deadline
+from harness.deadline import Deadline, DeadlineExpired
 from harness.guest.reports import KernelReport, ReportScanner
 from harness.qemu.loop import LoopThread
 from harness.text import decoded
@@ -22,6 +23,9 @@ LOG_LIMIT = 16 * 1024 * 1024
 _LINES_KEPT = 20_000
 _LINE_LIMIT = 4096
 """Bytes of one line; printk's own limit is 1024 (PRINTKRB_RECORD_MAX, kernel/printk/printk.c)."""
+
+_CATCH_UP_TURNS = 8
+"""Turns of the event loop in which waiting input reaches its reader: it is read in one and handed on in the next."""
 
 
 class Console:
@@ -74,6 +78,16 @@ class Console:
                 if not self._changed.wait(deadline.remaining()) or self._closed:
                     raise deadline.error()
 
+    def catch_up(self, deadline: Deadline, *, ended: bool) -> None:
+        """Take what has already been sent; where the sender has `ended`, all that it ever sent."""
+        if self._task is None:
+            return
+        with contextlib.suppress(TimeoutError, CancelledError, DeadlineExpired):
+            if ended:
+                self._task.result(deadline.remaining())
+            else:
+                self._loop.call(_turns(_CATCH_UP_TURNS), deadline)
+
     def close(self) -> None:
         """Stop capturing; what came until now stays."""
         if self._task is not None:
@@ -115,3 +129,8 @@ class Console:
             self._changed.notify_all()
         for line in lines:
             self._on_line(line)
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)

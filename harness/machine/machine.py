@@ -23,11 +23,13 @@ from harness.qemu import options, runtime
 from harness.qemu.loop import the_loop
 from harness.qemu.process import QemuProcess
 from harness.qemu.profile import Profile, Value
-from harness.qemu.qmp import Monitor, QmpLost
+from harness.qemu.qmp import CommandRefused, Monitor, QmpLost
 from harness.qemu.template import Renderer, Software, Wiring
 
 _START_TIMEOUT = 30.0
 """Seconds for QEMU to start and greet over QMP: 0.1 s when idle."""
+_SETTLE_TIMEOUT = 3.0
+"""Seconds to wait for the last words of a QEMU that may be beyond any."""
 _EVIDENCE_LINES = 25
 _FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)")
 
@@ -107,6 +109,26 @@ class Machine:
         if self.loss is not None:
             raise self._explained(self.loss)
 
+    def drain(self) -> None:
+        """Wait until all that the kernel has said until now has arrived; raises `GuestTimeout` or `GuestLost`."""
+        if self.loss is None:
+            try:
+                self.guest.drain()
+            except GuestLost:
+                self.settle()
+                raise
+        else:
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait until what QEMU has written has arrived, and where QEMU is ending, for its end."""
+        deadline = Deadline(_SETTLE_TIMEOUT, "the last words of QEMU")
+        try:
+            self.qmp.execute("query-status", timeout=deadline.remaining())
+        except (QmpLost, CommandRefused, DeadlineExpired):
+            self.health.wait_exit(deadline)
+        self.console.catch_up(deadline, ended=self.health.exit is not None)
+
     def close(self) -> None:
         """End QEMU and let go of everything; QEMU is gone when this returns."""
         self._stack.close()
@@ -150,22 +172,13 @@ class Machine:
 
     def _explained(self, why: str) -> CouldNotRun:
         """Say at which stage the machine was lost, with the last words of its console and where to look further."""
+        self.settle()
         stage = self.health.stage
-        if stage is Stage.QEMU:
-            ended = self.health.wait_exit(Deadline(2, "the end of QEMU"))
-            why = str(ended) if ended else why
-        elif self.health.exit is None and self.health.panicked:
-            self._settle()
+        if self.health.exit is not None and stage is Stage.QEMU:
+            why = str(self.health.exit)
         tail = "\n".join(f"  | {line}" for line in self.console.tail(_EVIDENCE_LINES)) or "  (nothing)"
         detail = f"last lines of the console:\n{tail}\ncommand: {self.directory / 'argv'}\nlogs:    {self.directory}"
         return CouldNotRun(f"machine {self.spec.profile.name} lost at stage {stage}: {why}", stage=stage, detail=detail)
-
-    def _settle(self) -> None:
-        # One more round trip: what the stopped guest had printed is in our hands by then.
-        try:
-            self.qmp.execute("query-status")
-        except QmpLost:
-            return
 
 
 @contextmanager

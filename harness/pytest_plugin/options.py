@@ -23,6 +23,7 @@ _TEST_TIMEOUT = 300.0
 _MARKS = (
     "machine(profile, **parameters): boot this machine for the test; several marks make several cases",
     "expects_report(kind, match=''): the test makes the kernel report this (see harness.guest.reports.ReportKind)",
+    "test_timeout(seconds): time for this test, instead of --test-timeout",
     "known_bug(reason, kernels=()): on these kernels (shell patterns) the test is known to FAIL",
 )
 

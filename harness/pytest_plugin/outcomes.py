@@ -5,27 +5,28 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import signal
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
 from harness.deadline import DeadlineExpired
 from harness.errors import CouldNotRun, GuestFailure, Stage
 from harness.guest.reports import KernelReport, ReportKind
-from harness.guest.ssh import GuestLost, GuestTimeout
+from harness.guest.ssh import GuestLost
 from harness.machine.machine import Machine
 from harness.outcome import Outcome, Verdict
 from harness.pytest_plugin.fixtures import MACHINES, folder
-from harness.pytest_plugin.options import RUN, Run
+from harness.pytest_plugin.options import RUN
+from harness.pytest_plugin.timelimit import time_limit
 from harness.qemu.process import QemuDied
+from harness.qemu.qmp import QmpLost
 from harness.text import clipped, printable
 
+_ENDINGS = (Exception, pytest.skip.Exception, pytest.fail.Exception)
+"""What a test ends with; pytest's own are no `Exception`."""
 _PACKAGE = Path(__file__).parents[1]
 _GRAVITY = (Outcome.FAIL, Outcome.MISS, Outcome.ERROR, Outcome.KNOWN, Outcome.SKIP, Outcome.PASS)
 """Which outcome a test has whose phases had different ones: the first of these."""
@@ -38,12 +39,6 @@ class KernelReported(GuestFailure):
 
 class ReportMissing(GuestFailure):
     """The test declared that the kernel would report something, and it did not."""
-
-
-class TestHung(Exception):
-    """A test took too long on its own, not waiting for the guest."""
-
-    __test__ = False  # pytest would collect it by its name
 
 
 @dataclass
@@ -85,7 +80,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
         return (yield)
     run = item.config.stash[RUN]
     run.check_deadline()
-    with _time_limit(run):
+    with time_limit(item):
         return (yield)
 
 
@@ -96,24 +91,20 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         return (yield)
     machines = item.stash.get(MACHINES, [])
     declared = [Declared.of(mark) for mark in item.iter_markers("expects_report")]
-    with _time_limit(item.config.stash[RUN]):
+    with time_limit(item):
+        error: BaseException | None = None
+        result: object = None
         try:
             result = yield
-        except Exception as error:
-            complaint = next(filter(None, (complaint_of(machine, declared) for machine in machines)), None)
-            if complaint is None or classify(error)[0] is Outcome.FAIL:
-                raise
+        except _ENDINGS as caught:
+            error = caught
+        complaint = _complaint(machines, declared, error)
+        if complaint is not None and _follows(error):
             raise complaint from error
-        for machine in machines:
-            if machine.loss is None:
-                machine.guest.drain()
-            complaint = complaint_of(machine, declared)
+        if error is not None:
             if complaint is not None:
-                raise complaint
-        reports = [report for machine in machines for report in machine.console.reports()]
-        for one in declared:
-            if not any(one.covers(report) for report in reports):
-                raise ReportMissing(f"the kernel did not report {one}, which the test declares")
+                error.add_note(f"besides, {complaint}")
+            raise error
     return result
 
 
@@ -170,15 +161,40 @@ class Declared:
         return f"{self.kind} {self.match!r}" if self.match else self.kind
 
 
-def complaint_of(machine: Machine, declared: Sequence[Declared]) -> GuestFailure | None:
-    """Give what a machine's kernel or QEMU did that no test may pass with, None where there is nothing."""
-    reports = machine.console.reports()
-    for report in reports:
+def _complaint(
+    machines: Sequence[Machine], declared: Sequence[Declared], error: BaseException | None
+) -> GuestFailure | None:
+    """Give what the machines' kernels and QEMUs did that no test may pass with, once all they said has arrived."""
+    for machine in machines:
+        try:
+            machine.drain()
+        except GuestFailure as unreachable:
+            if error is None:
+                return unreachable
+        complaint = _complaint_of(machine, declared)
+        if complaint is not None:
+            return complaint
+    reports = [report for machine in machines for report in machine.console.reports()]
+    missing = [one for one in declared if not any(one.covers(report) for report in reports)]
+    if missing and error is None:
+        return ReportMissing(f"the kernel did not report {missing[0]}, which the test declares")
+    return None
+
+
+def _complaint_of(machine: Machine, declared: Sequence[Declared]) -> GuestFailure | None:
+    for report in machine.console.reports():
         if not any(one.covers(report) for one in declared):
             return KernelReported(f"the kernel reported {report.kind}: {report.title}\n{clipped(report.text, 8000)}")
-    if machine.loss is None or (machine.health.exit is None and any(r.kind is ReportKind.PANIC for r in reports)):
+    if machine.health.exit is not None:
+        return QemuDied(str(machine.health.exit))
+    if machine.loss is None or any(report.kind is ReportKind.PANIC for report in machine.console.reports()):
         return None
-    return QemuDied(machine.loss) if machine.health.exit is not None else GuestLost(machine.loss)
+    return GuestLost(machine.loss)
+
+
+def _follows(error: BaseException | None) -> bool:
+    """Tell whether what a test ended with only follows from what its machine did: then that is the reason."""
+    return error is None or isinstance(error, GuestLost | QmpLost) or classify(error)[0] is not Outcome.FAIL
 
 
 def _uses_machine(item: pytest.Item) -> bool:
@@ -238,33 +254,3 @@ def _first_line(error: BaseException | None) -> str:
         return ""
     lines = (str(error) or type(error).__name__).strip().splitlines()
     return clipped(printable(lines[0] if lines else type(error).__name__), 500)
-
-
-@contextmanager
-def _time_limit(run: Run) -> Iterator[None]:
-    """Raise in the block when the test's or the run's time is over, whichever is first."""
-    last = run.deadline.remaining() < run.test_timeout
-    seconds = min(run.deadline.remaining(), run.test_timeout)
-
-    def ring(_number: int, frame: FrameType | None) -> None:
-        if last:
-            raise run.out_of_time()
-        if _waits_for_guest(frame):
-            raise GuestTimeout(f"the test still waited for the guest after {seconds:g} s")
-        raise TestHung(f"the test still ran after {seconds:g} s, without waiting for the guest")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(0.001, seconds))
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _waits_for_guest(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if str(frame.f_globals.get("__name__", "")).startswith(("harness.guest", "harness.qemu", "harness.machine")):
-            return True
-        frame = frame.f_back
-    return False

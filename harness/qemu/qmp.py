@@ -74,7 +74,8 @@ class Monitor:
     def execute(self, command: str, *, timeout: float = COMMAND_TIMEOUT, **arguments: Any) -> Any:
         """Run a command and give what it returns. An underscore in an argument's name stands for a dash.
 
-        Raises `CommandRefused` when QEMU refuses, `QmpLost` when the connection is gone or no answer comes.
+        Raises `CommandRefused` when QEMU refuses, `QmpLost` when the connection is gone, `DeadlineExpired`
+        for no answer.
         """
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         deadline = Deadline(timeout, f"QEMU's answer to {command}")

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Test cases that end badly on purpose, each in its own way. Run by test_outcomes.py, never collected by themselves."""
+
+from __future__ import annotations
+
+import os
+import signal
+from errno import EBUSY
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.guest.agent import raises_errno
+from harness.guest.guest import Guest
+from harness.machine.machine import Machine
+
+pytestmark = [pytest.mark.machine("minimal"), pytest.mark.usefixtures("guest")]
+
+SPLAT = "WARNING: CPU: 0 PID: 1 at drivers/pci/iov.c:1 sriov_enable+0x1/0x2"
+"""The first line of a kernel warning; through /dev/kmsg it takes the way of a real one."""
+
+
+def splat(guest: Guest) -> None:
+    guest.write("/dev/kmsg", f"<4>{SPLAT}\n")
+
+
+def panic(guest: Guest) -> None:
+    guest.write("/proc/sysrq-trigger", "c")
+
+
+def test_passes(guest: Guest) -> None:
+    assert guest.read("/proc/sys/kernel/ostype") == "Linux\n"
+
+
+def test_fails_by_assertion(guest: Guest) -> None:
+    assert guest.read("/proc/sys/kernel/ostype") == "Hurd\n"
+
+
+def test_fails_by_an_unexpected_errno(guest: Guest) -> None:
+    guest.write("/sys/kernel/uevent_seqnum", "1")
+
+
+def test_fails_by_another_errno_than_stated(guest: Guest) -> None:
+    with raises_errno(EBUSY):
+        guest.write("/nowhere", "1")
+
+
+def test_fails_by_a_kernel_report(guest: Guest) -> None:
+    splat(guest)
+
+
+def test_fails_by_a_kernel_report_though_it_skips(guest: Guest) -> None:
+    splat(guest)
+    guest.drain()
+    pytest.skip("nothing to see here")
+
+
+@pytest.mark.expects_report("warn", match="sriov_enable")
+def test_passes_with_a_declared_report(guest: Guest) -> None:
+    splat(guest)
+
+
+@pytest.mark.expects_report("warn")
+def test_fails_without_its_declared_report(guest: Guest) -> None:
+    guest.run("true", check=True)
+
+
+def test_fails_by_a_panic(guest: Guest) -> None:
+    panic(guest)
+
+
+def test_fails_by_a_dead_qemu(machine: Machine, guest: Guest) -> None:
+    os.kill(machine.process.pid, signal.SIGKILL)
+    guest.run("true")
+
+
+def test_fails_by_a_qemu_that_dies_unnoticed(machine: Machine) -> None:
+    os.kill(machine.process.pid, signal.SIGKILL)
+    machine.process.wait(Deadline(10, "QEMU's end"))
+
+
+def test_fails_by_a_hang_in_the_guest(guest: Guest) -> None:
+    guest.run("sleep 1000", timeout=0.5)
+
+
+@pytest.mark.test_timeout(25)
+def test_fails_by_a_hang_in_the_guest_that_the_test_does_not_bound(guest: Guest) -> None:
+    guest.run("sleep 1000", timeout=1000)
+
+
+@pytest.mark.test_timeout(25)
+def test_errs_by_a_hang_of_its_own(guest: Guest) -> None:
+    while guest:
+        pass
+
+
+def test_errs_by_a_mistake(guest: Guest) -> None:
+    guest.no_such_method()  # type: ignore[attr-defined]
+
+
+@pytest.mark.machine("minimal", no_such_parameter=1)
+def test_errs_by_a_wrong_mark() -> None:
+    raise AssertionError("never reached")
+
+
+@pytest.mark.machine("minimal", append="rdinit=/nowhere")
+def test_misses_a_kernel_that_finds_no_init() -> None:
+    raise AssertionError("never reached")
+
+
+def test_skips() -> None:
+    pytest.skip("does not apply")
+
+
+@pytest.mark.known_bug("the sky is green", kernels=("debian-*",))
+def test_known_to_fail() -> None:
+    raise AssertionError("as foretold")
+
+
+@pytest.mark.known_bug("the sky is green", kernels=("debian-*",))
+def test_fails_by_passing_unexpectedly(guest: Guest) -> None:
+    guest.run("true", check=True)
+
+
+@pytest.mark.known_bug("the sky is green", kernels=("debian-*",))
+def test_errs_although_known_to_fail(guest: Guest) -> None:
+    guest.no_such_method()  # type: ignore[attr-defined]
+
+
+@pytest.mark.known_bug("of another kernel", kernels=("vax-*",))
+def test_fails_where_the_bug_is_not_known() -> None:
+    raise AssertionError("a surprise")

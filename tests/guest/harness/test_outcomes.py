@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every outcome, provoked on real machines, as `harness test` tells it: record, exit code and JUnit file."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+PROVOKED = Path(__file__).with_name("provoked.py")
+
+EXPECTED = {
+    "passes": ("PASS", ""),
+    "fails_by_assertion": ("FAIL", "Hurd"),
+    "fails_by_an_unexpected_errno": ("FAIL", "EACCES"),
+    "fails_by_another_errno_than_stated": ("FAIL", "expected EBUSY, but: .*ENOENT"),
+    "fails_by_a_kernel_report": ("FAIL", "the kernel reported warn: WARNING: CPU: 0 PID: 1 at drivers/pci/iov.c:1"),
+    "fails_by_a_kernel_report_though_it_skips": ("FAIL", "the kernel reported warn"),
+    "passes_with_a_declared_report": ("PASS", ""),
+    "fails_without_its_declared_report": ("FAIL", "the kernel did not report warn"),
+    "fails_by_a_panic": ("FAIL", "Kernel panic - not syncing: sysrq triggered crash"),
+    "fails_by_a_dead_qemu": ("FAIL", "QEMU ended, killed by SIGKILL"),
+    "fails_by_a_qemu_that_dies_unnoticed": ("FAIL", "QEMU ended, killed by SIGKILL"),
+    "fails_by_a_hang_in_the_guest": ("FAIL", "`sleep 1000`: nothing within 0.5 s"),
+    "fails_by_a_hang_in_the_guest_that_the_test_does_not_bound": ("FAIL", "still waited for the guest after 25 s"),
+    "errs_by_a_hang_of_its_own": ("ERROR", "still ran after 25 s"),
+    "errs_by_a_mistake": ("ERROR", "no_such_method"),
+    "errs_by_a_wrong_mark": ("ERROR", "unknown parameter 'no_such_parameter'"),
+    "misses_a_kernel_that_finds_no_init": ("MISS", "lost at stage kernel: Kernel panic - not syncing: VFS"),
+    "skips": ("SKIP", "does not apply"),
+    "known_to_fail": ("KNOWN", "the sky is green"),
+    "fails_by_passing_unexpectedly": ("FAIL", "unexpected pass of a known bug"),
+    "errs_although_known_to_fail": ("ERROR", "no_such_method"),
+    "fails_where_the_bug_is_not_known": ("FAIL", "a surprise"),
+}
+TAGS = {"FAIL": "failure", "ERROR": "error", "MISS": "error", "SKIP": "skipped", "KNOWN": "skipped"}
+
+
+def harness_test(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "test", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900, check=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+    """All provoked cases in one run with two workers: what it printed, and its JUnit file."""
+    cwd = tmp_path_factory.mktemp("provoked")
+    done = harness_test(str(PROVOKED), "-n", "2", "--json", "--junit", "junit.xml", cwd=cwd)
+    cases = ET.parse(cwd / "junit.xml").iter("testcase")  # noqa: S314 - our own file
+    return {"cwd": cwd, "exit": done.returncode, **json.loads(done.stdout), "junit": {c.get("name"): c for c in cases}}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_provoked_case_has_its_outcome_in_record_and_junit(run: Mapping[str, Any], name: str) -> None:
+    outcome, reason = EXPECTED[name]
+    (verdict,) = [one for one in run["tests"] if f"::test_{name}[" in one["test"]]
+    assert verdict["outcome"] == outcome, verdict
+    assert re.search(reason, verdict["reason"]), verdict["reason"]
+    (case,) = [case for title, case in run["junit"].items() if title.startswith(f"test_{name}[")]
+    results = [child.tag for child in case if child.tag in {"failure", "error", "skipped"}]
+    assert results == ([TAGS[outcome]] if outcome in TAGS else [])
+    assert case.find("properties/property[@name='outcome']").get("value") == outcome
+
+
+def test_every_provoked_case_is_expected(run: Mapping[str, Any]) -> None:
+    names = {one["test"].partition("::test_")[2].partition("[")[0] for one in run["tests"]}
+    assert names == set(EXPECTED)
+    assert run["exit"] == 1
+    assert sum(run["outcomes"].values()) == len(EXPECTED)
+
+
+def test_a_panic_leaves_its_whole_text_in_the_record(run: Mapping[str, Any]) -> None:
+    (verdict,) = [one for one in run["tests"] if "fails_by_a_panic" in one["test"]]
+    assert "sysrq_handle_crash" in verdict["detail"]
+
+
+def test_every_case_has_its_run_record(run: Mapping[str, Any]) -> None:
+    for folder in Path(run["run"]).glob("*fails_by_assertion*"):
+        assert {path.name for path in folder.iterdir()} == {
+            "argv", "qmp.jsonl", "console.log", "ssh.log", "outcome.json"
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("select", "more", "code"),
+    [
+        ("test_errs_by_a_wrong_mark", (), 4),
+        ("test_errs_by_a_wrong_mark", ("--bisect",), 125),
+        ("no_such_test", (), 5),
+        ("test_passes", ("--deadline", "0.001"), 3),
+        ("test_passes", ("--kernel", "no-such-kernel"), 2),
+        ("test_passes", ("--kernel", "no-such-kernel", "--bisect"), 128),
+        ("test_passes", ("--no-such-option",), 2),
+    ],
+)
+def test_the_exit_code_says_what_kind_of_trouble(tmp_path: Path, select: str, more: tuple[str, ...], code: int) -> None:
+    done = harness_test(str(PROVOKED), "-k", f"{select}", *more, cwd=tmp_path)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
