@@ -6,8 +6,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -15,6 +14,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 PROVOKED = Path(__file__).with_name("provoked.py")
+HarnessTest = Callable[..., subprocess.CompletedProcess[str]]
 
 EXPECTED = {
     "passes": ("PASS", ""),
@@ -43,13 +43,8 @@ EXPECTED = {
 TAGS = {"FAIL": "failure", "ERROR": "error", "MISS": "error", "SKIP": "skipped", "KNOWN": "skipped"}
 
 
-def harness_test(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from harness.cli import main; main()", "test", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900, check=False)
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+def run(tmp_path_factory: pytest.TempPathFactory, harness_test: HarnessTest) -> Mapping[str, Any]:
     """All provoked cases in one run with two workers: what it printed, and its JUnit file."""
     cwd = tmp_path_factory.mktemp("provoked")
     done = harness_test(str(PROVOKED), "-n", "2", "--json", "--junit", "junit.xml", cwd=cwd)
@@ -100,7 +95,9 @@ def test_every_case_has_its_run_record(run: Mapping[str, Any]) -> None:
         ("test_passes", ("--no-such-option",), 2),
     ],
 )
-def test_the_exit_code_says_what_kind_of_trouble(tmp_path: Path, select: str, more: tuple[str, ...], code: int) -> None:
+def test_the_exit_code_says_what_kind_of_trouble(
+    tmp_path: Path, harness_test: HarnessTest, select: str, more: tuple[str, ...], code: int
+) -> None:
     done = harness_test(str(PROVOKED), "-k", f"{select}", *more, cwd=tmp_path)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

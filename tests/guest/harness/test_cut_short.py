@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs that are killed, interrupted or out of time: no QEMU stays, and what was found out is not lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import psutil
+import pytest
+
+from harness.qemu import runtime
+
+HELD = Path(__file__).with_name("held.py")
+HARNESS = "harness"
+PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
+BOTH = (str(HELD), "-k", "holds_both")
+ONE_EACH = (str(HELD), "-k", "holds_one", "-n", "2")
+UP_TIMEOUT = 120.0
+GONE_TIMEOUT = 2.0
+"""Seconds after which no QEMU may be left of a run that was killed."""
+
+
+@dataclass
+class Run:
+    """A run with two guests up."""
+
+    process: subprocess.Popen[bytes]
+    sockets: Path
+
+    @property
+    def qemus(self) -> list[psutil.Process]:
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in children if "-no-user-config" in child.cmdline()]
+
+    def leftovers(self) -> list[Path]:
+        return sorted((self.sockets / "iov-harness").iterdir())
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path is short enough for sockets in it."""
+    folder = Path(tempfile.mkdtemp(prefix="iov-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+class Fifo:
+    """Through which test cases in another process say that their guest is up."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDWR)
+
+    def wait(self) -> bool:
+        """Tell whether a guest came up in time."""
+        ready, _, _ = select.select([self.descriptor], [], [], UP_TIMEOUT)
+        return bool(ready and os.read(self.descriptor, 1))
+
+
+@pytest.fixture
+def fifo(short: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fifo]:
+    """Also sets a runtime folder for the run's sockets, apart from all others."""
+    made = Fifo(short / "up")
+    monkeypatch.setenv("HELD_FIFO", str(made.path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
+    yield made
+    os.close(made.descriptor)
+
+
+@contextmanager
+def two_guests_up(command: tuple[str, ...], ups: int, fifo: Fifo, cwd: Path) -> Iterator[Run]:
+    with (cwd / "output").open("wb") as output, subprocess.Popen(
+        command, cwd=cwd, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    ) as process:  # fmt: skip
+        try:
+            assert all(fifo.wait() for _ in range(ups)), (cwd / "output").read_text()
+            yield Run(process, fifo.path.parent)
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("command", "ups"),
+    [((*PYTEST, *BOTH), 1), ((*PYTEST, *ONE_EACH), 2), ((HARNESS, "test", *ONE_EACH), 2)],
+    ids=["pytest", "pytest-n2", "harness-n2"],
+)
+def test_no_qemu_outlives_a_killed_run(
+    harness_command: tuple[str, ...], command: tuple[str, ...], ups: int,
+    fifo: Fifo, tmp_path: Path,
+) -> None:  # fmt: skip
+    if command[0] == HARNESS:
+        command = (*harness_command, *command[1:])
+    with two_guests_up(command, ups, fifo, tmp_path) as run:
+        qemus = run.qemus
+        assert len(qemus) == 2
+        run.process.kill()
+        _, alive = psutil.wait_procs(qemus, timeout=GONE_TIMEOUT)
+        assert not alive
+    assert len(run.leftovers()) == 2
+    assert len(runtime.sweep()) == 2
+    assert run.leftovers() == []
+
+
+def test_ctrl_c_ends_the_guests_writes_the_reports_and_exits_130(
+    harness_command: tuple[str, ...], fifo: Fifo, tmp_path: Path
+) -> None:
+    command = (*harness_command, "test", *BOTH, "--junit", "junit.xml")
+    with two_guests_up(command, 1, fifo, tmp_path) as run:
+        qemus = run.qemus
+        os.killpg(run.process.pid, signal.SIGINT)
+        assert run.process.wait(30) == 130
+        assert not psutil.wait_procs(qemus, timeout=0)[1]
+        assert run.leftovers() == []
+    assert "Traceback" not in (tmp_path / "output").read_text()
+    assert ET.parse(tmp_path / "junit.xml").getroot() is not None  # noqa: S314 - our own file
+
+
+def test_what_the_deadline_cuts_off_or_leaves_unrun_is_a_miss_and_reported(
+    harness_test: Callable[..., subprocess.CompletedProcess[str]], fifo: Fifo, tmp_path: Path
+) -> None:
+    del fifo
+    done = harness_test(
+        str(HELD), "-k", "holds_one", "--deadline", "30", "--json", "--junit", "junit.xml", cwd=tmp_path
+    )
+    assert done.returncode == 3, done.stderr
+    tests = json.loads(done.stdout)["tests"]
+    assert [(one["outcome"], one["stage"]) for one in tests] == [("MISS", "deadline")] * 2
+    assert [one["reason"] for one in tests] == ["the run's deadline of 30 s is over"] * 2
+    errors = ET.parse(tmp_path / "junit.xml").findall(".//testcase/error")  # noqa: S314 - our own file
+    assert len(errors) == 2
