@@ -8,6 +8,8 @@ Any other exception is a bug of ours.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import ClassVar
 
@@ -46,7 +48,17 @@ class CouldNotRun(HarnessError):
         super().__init__(message)
         self.stage = stage
         self.detail = detail
+        if detail:
+            self.add_note(detail)  # pytest shows it below the message
 
 
 class GuestFailure(Exception):
     """The kernel or device under test did wrong: a test that sees this has FAILed."""
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Say in one line that `name` is none of the `known`, which one may have been meant, and what there is."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"unknown {what} {name!r}{hint} (there are: {', '.join(names)})"

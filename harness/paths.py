@@ -11,6 +11,8 @@ import platformdirs
 
 _PACKAGE = Path(__file__).resolve().parent
 APP = "iov-harness"
+_RUNTIME_LIMIT = 80
+"""Bytes that leave room for a private folder and a socket's name below it."""
 
 
 def data_root() -> Path:
@@ -57,7 +59,12 @@ def runtime() -> Path:
 
     UNIX socket paths end at 108 bytes (`sun_path`), so this is short, and never below the current directory.
     """
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    if base and os.access(base, os.W_OK):
-        return Path(base) / APP
-    return Path(tempfile.gettempdir()) / f"{APP}-{os.getuid()}"
+    base = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    if base.is_absolute() and base.is_dir() and os.access(base, os.W_OK) and _is_short(base / APP):
+        return base / APP
+    chosen = Path(tempfile.gettempdir()) / f"{APP}-{os.getuid()}"
+    return chosen if _is_short(chosen) else Path("/tmp") / chosen.name  # noqa: S108 - its owner and mode are checked
+
+
+def _is_short(root: Path) -> bool:
+    return len(os.fsencode(root)) <= _RUNTIME_LIMIT

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 
-# ECMA-48: CSI sequences, OSC/DCS/PM/APC/SOS strings up to their terminator, then two-byte escapes.
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
-# C0 but tab and newline, DEL, C1, and the bidirectional controls that reorder what a reader sees.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# ECMA-48: CSI sequences, OSC/DCS/PM/APC/SOS strings up to their terminator, then two-byte escapes. A string that is
+# never ended goes no further than its line, lest it hide what the kernel says after it.
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?|[ -/]*[0-~])")
+# C0 but tab and newline, DEL, C1, line separators, and the bidirectional controls that reorder what a reader sees.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
@@ -29,4 +30,4 @@ def clipped(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     half = limit // 2
-    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[len(text) - half :]}"

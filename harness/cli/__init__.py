@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
+import traceback
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
-from harness import __version__
-from harness.cli import bench, cache, demo, doctor, profiles, provision, shell, test
+from harness import __version__, paths
+from harness.cli import bench, cache, demo, doctor, output, profiles, provision, shell, test
 from harness.deadline import DeadlineExpired
 from harness.errors import CouldNotRun, GuestFailure, HarnessError
 from harness.outcome import Exit
+from harness.text import printable
 
 app = typer.Typer(
     name="harness", no_args_is_help=True, pretty_exceptions_enable=False,
@@ -53,21 +56,36 @@ def options(
 
 def main() -> None:
     """Run a command and exit with its code."""
-    console = Console(stderr=True, highlight=False)
     try:
-        app()
+        code = app(prog_name=app.info.name, standalone_mode=False)
+    except typer.TyperException as error:  # a mistake on the command line, or a command without anything: its help
+        if text := error.format_message():
+            _tell(f"{text.rstrip('.')} (see {_command(error)} -h)")
+        code = error.exit_code
     except HarnessError as error:
-        _tell(console, str(error))
+        _tell(" ".join(str(error).splitlines()))
         if isinstance(error, CouldNotRun) and error.detail:
-            console.print(error.detail, markup=False)
-        sys.exit(error.exit_code)
+            output.console(stderr=True).print(printable(error.detail))
+        code = error.exit_code
     except (GuestFailure, DeadlineExpired) as error:
-        _tell(console, str(error))
-        sys.exit(Exit.FAIL)
+        _tell(str(error))
+        code = Exit.FAIL
     except KeyboardInterrupt:
-        sys.exit(Exit.INTERRUPTED)
+        code = Exit.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a bug of ours; 1, with which Python would exit, says FAIL
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _tell(f"no space left on the disk: a run writes into {paths.output()}")
+            code = CouldNotRun.exit_code
+        else:
+            traceback.print_exc()
+            code = Exit.ERROR
+    sys.exit(code)
 
 
-def _tell(console: Console, line: str) -> None:
-    console.print("[bold red]harness:[/]", end=" ")
-    console.print(line, markup=False, soft_wrap=True)
+def _tell(line: str) -> None:
+    output.console(stderr=True).print(Text.assemble(("harness:", "bold red"), f" {printable(line)}"))
+
+
+def _command(error: typer.TyperException) -> str:
+    context: typer.Context | None = getattr(error, "ctx", None)
+    return context.command_path if context else "harness"

@@ -7,10 +7,9 @@ import statistics
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness.bench import boot as booting
-from harness.cli import flags
+from harness.cli import complete, flags, output
 from harness.machine import record
 
 app = typer.Typer(no_args_is_help=True, help="Measure what the harness costs.")
@@ -23,7 +22,7 @@ def bench() -> None:
 
 @app.command()
 def boot(
-    profile: Annotated[str, typer.Option(help="The machine to boot.")] = "minimal",
+    profile: Annotated[str, typer.Option(help="The machine to boot.", autocompletion=complete.profiles)] = "minimal",
     count: Annotated[int, typer.Option(min=1, help="How many boots.")] = 5,
     kernel: flags.Kernel = None,
     modules: flags.Modules = None,
@@ -34,7 +33,7 @@ def boot(
     """Measure a cold boot, from the start of QEMU to the result of the first SSH command."""
     store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel)
     spec = flags.spec(store, profile, None)
-    console = Console(stderr=True, highlight=False)
+    console = output.console(stderr=True)
     times = []
     for number, seconds in enumerate(booting.seconds(spec, record.new_run(), count, store.settings.boot_timeout), 1):
         times.append(seconds)

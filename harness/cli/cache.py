@@ -8,11 +8,9 @@ from typing import Annotated
 
 import typer
 from pydantic import ByteSize, TypeAdapter, ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from harness import config
-from harness.cli import flags
+from harness.cli import flags, output
 from harness.errors import UsageError
 from harness.provision.cache import Cache, Entry
 
@@ -27,15 +25,9 @@ def list_(json: flags.Json = False) -> None:
     if json:
         flags.print_json({"cache": cache.root, "entries": [_plain(entry) for entry in entries]})
         return
-    table = Table("what", "size", "last used", "key", box=None, pad_edge=False)
-    for entry in entries:
-        used = datetime.fromtimestamp(entry.last_used).astimezone()
-        size = ByteSize(entry.size).human_readable(decimal=True)
-        table.add_row(entry.label, size, f"{used:%Y-%m-%d %H:%M}", f"{entry.kind}/{entry.key}")
-    console = Console()
-    console.print(table)
+    output.table("what", "size", "last used", "key", rows=map(_row, entries))
     total = ByteSize(sum(entry.size for entry in entries)).human_readable(decimal=True)
-    console.print(f"{total} in {cache.root}", highlight=False, soft_wrap=True)
+    typer.echo(f"{total} in {cache.root}")
 
 
 @app.command()
@@ -61,6 +53,12 @@ def prune(
         typer.echo(f"kept {entry.label} ({entry.kind}/{entry.key}): in use by a running process")
     if not removed and not busy:
         typer.echo(f"nothing to remove: the cache is within {limit.human_readable(decimal=True)}")
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    used = datetime.fromtimestamp(entry.last_used).astimezone()
+    size = ByteSize(entry.size).human_readable(decimal=True)
+    return entry.label, size, f"{used:%Y-%m-%d %H:%M}", f"{entry.kind}/{entry.key}"
 
 
 def _plain(entry: Entry) -> dict[str, object]:

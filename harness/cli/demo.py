@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from harness import demo as showing
-from harness.cli import flags
+from harness.cli import flags, output
 from harness.machine import record
 from harness.outcome import Exit, Outcome
 
@@ -28,10 +28,8 @@ def demo(
     started = time.monotonic()
     store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel)
     specs = [flags.spec(store, profile, None) for profile in showing.PROFILES]
-    notes = Console(stderr=True, highlight=False, soft_wrap=True)
-    parts = specs[0].parts
-    notes.print(f"QEMU {parts.qemu.version} ({parts.qemu.origin}), {parts.accel.name}: {parts.accel.reason}")
-    notes.print(f"booting {' and '.join(showing.PROFILES)} on {parts.kernel.release or parts.kernel.name} ...")
+    flags.announce(specs[0].parts)
+    output.console(stderr=True).print(f"booting {' and '.join(showing.PROFILES)} ...")
     run = record.new_run()
     with ThreadPoolExecutor() as pool:
         jobs = [
@@ -49,18 +47,20 @@ def demo(
 
 
 def _print(shown: list[showing.Shown], seconds: float) -> None:
-    console = Console(highlight=False)
-    table = Table("profile", "check", "verdict", "s", box=None, pad_edge=False)
+    console = output.console()
     for one in shown:
-        console.print(
-            f"[bold]{one.profile}[/]: SSH after {one.boot_seconds:.1f} s. PCI before, and with all VFs enabled:"
-        )
-        console.print(one.before.rstrip(), markup=False)
-        console.print(one.after, markup=False)
-        table.add_row(one.profile, "boots to SSH", "[green]PASS[/]", f"{one.boot_seconds:.2f}")
+        after = f": SSH after {one.boot_seconds:.1f} s. PCI before, and with all VFs enabled:"
+        console.print(Text.assemble((one.profile, "bold"), after))
+        console.print(one.before.rstrip())
+        console.print(one.after)
+    output.table("profile", "check", "verdict", "s", rows=_rows(shown))
+    console.print(f"in all {seconds:.1f} s")
+
+
+def _rows(shown: list[showing.Shown]) -> Iterator[tuple[output.Cell, ...]]:
+    for one in shown:
+        yield one.profile, "boots to SSH", Text("PASS", "green"), f"{one.boot_seconds:.2f}"
         for check in one.checks:
             colour = "green" if check.outcome is Outcome.PASS else "red"
             text = f"{check.claim}: {check.reason}" if check.reason else check.claim
-            table.add_row(one.profile, text, f"[{colour}]{check.outcome}[/]", f"{check.seconds:.2f}")
-    console.print(table)
-    console.print(f"in all {seconds:.1f} s")
+            yield one.profile, text, Text(str(check.outcome), colour), f"{check.seconds:.2f}"

@@ -11,11 +11,10 @@ from pathlib import Path
 import psutil
 import typer
 from pydantic import ByteSize
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from harness import config
-from harness.cli import flags
+from harness.cli import flags, output
 from harness.errors import CouldNotRun, HarnessError
 from harness.machine.parts import Store
 from harness.provision import kernel as kernels
@@ -27,6 +26,7 @@ _DISK_NEEDED = 1_500_000_000
 """Bytes for QEMU, one kernel and a guest root, with the packages that they are unpacked from."""
 _MEMORY_NEEDED = 1_000_000_000
 """Bytes for one guest of 512 MiB and the QEMU around it."""
+_ELSEWHERE = "set IOV_HARNESS_CACHE_DIR to another folder"
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,9 @@ def doctor(
     if json:
         flags.print_json({"ok": all(f.ok for f in findings), "findings": [asdict(finding) for finding in findings]})
     else:
-        table = Table("", "what", "found", "what to do", box=None, pad_edge=False)
-        for finding in findings:
-            table.add_row("[green]ok[/]" if finding.ok else "[red]no[/]", finding.what, finding.found, finding.remedy)
-        Console().print(table)
+        marks = {True: Text("ok", "green"), False: Text("no", "red")}
+        rows = ((marks[one.ok], one.what, one.found, one.remedy) for one in findings)
+        output.table("", "what", "found", "what to do", rows=rows)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(CouldNotRun.exit_code)
 
@@ -89,17 +88,21 @@ def _qemu(store: Store) -> Finding:
 
 
 def _kernels(store: Store) -> list[Finding]:
-    if "/" in store.settings.kernel:
+    known = kernels.recipes()
+    if store.settings.kernel not in known:
         try:
             found = store.kernel()
         except HarnessError as error:
             return [Finding("kernel", ok=False, found=str(error))]
-        return [Finding("kernel", ok=True, found=f"{found.name}: {found.release}")]
-    return [_cached(store, "kernels", f"kernel {name}", prefix=name) for name in kernels.recipes()]
+        return [Finding("kernel", ok=True, found=f"{found.name}: {found.release or 'its release is unknown'}")]
+    return [_cached(store, "kernels", f"kernel {name}", prefix=name) for name in known]
 
 
 def _cached(store: Store, kind: str, what: str, prefix: str = "") -> Finding:
-    entries = [e for e in store.cache.entries() if e.kind == kind and e.key.startswith(prefix)]
+    try:
+        entries = [e for e in store.cache.entries() if e.kind == kind and e.key.startswith(prefix)]
+    except HarnessError as error:
+        return Finding(what, ok=False, found=str(error), remedy=_ELSEWHERE)
     if entries:
         return Finding(what, ok=True, found=f"in the cache: {entries[-1].path}")
     name = f" --kernel {prefix}" if prefix else ""
@@ -110,13 +113,15 @@ def _disk(store: Store) -> Finding:
     folder = store.cache.root
     while not folder.exists():
         folder = folder.parent
+    if not folder.is_dir():
+        return Finding("disk", ok=False, found=f"{folder} is no folder", remedy=_ELSEWHERE)
     free = shutil.disk_usage(folder).free
     writable = os.access(folder, os.W_OK)
     found = f"{ByteSize(free).human_readable(decimal=True)} free for {store.cache.root}"
     if not writable:
-        return Finding("disk", ok=False, found=f"{store.cache.root} cannot be written", remedy="IOV_HARNESS_CACHE_DIR")
+        return Finding("disk", ok=False, found=f"{store.cache.root} cannot be written", remedy=_ELSEWHERE)
     enough = free >= _DISK_NEEDED
-    return Finding("disk", enough, found, "" if enough else "harness cache prune, or IOV_HARNESS_CACHE_DIR")
+    return Finding("disk", enough, found, "" if enough else f"harness cache prune, or {_ELSEWHERE}")
 
 
 def _memory() -> Finding:

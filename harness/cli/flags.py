@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from harness import config
+from harness.cli import complete, output
 from harness.config import Accel
 from harness.errors import UsageError
 from harness.machine.machine import Spec
-from harness.machine.parts import Store
+from harness.machine.parts import Parts, Store
 from harness.provision.progress import TerminalProgress
+from harness.qemu.template import Renderer, Software, Wiring
 
-Kernel = Annotated[str | None, typer.Option(help="Kernel by name, or by path (anything with a '/').")]
+Kernel = Annotated[
+    str | None,
+    typer.Option(help="Kernel by name, or by path (anything with a '/').", autocompletion=complete.kernels),
+]
 Modules = Annotated[Path | None, typer.Option(help="Folder of the modules of a kernel given by path.")]
 Qemu = Annotated[Path | None, typer.Option(help="QEMU binary to use.")]
 Acceleration = Annotated[Accel | None, typer.Option("--accel", help="Accelerator: auto, tcg or kvm.")]
@@ -27,6 +33,8 @@ Parameters = Annotated[
     typer.Option("-p", "--param", metavar="NAME=VALUE", help="Set a profile's parameter (repeatable)."),
 ]
 
+_NOWHERE = Wiring("null", "null", "null")
+
 
 def store(**flags: Any) -> Store:
     """Read the settings with these flags, and give what provides parts, telling the terminal of its progress."""
@@ -35,12 +43,23 @@ def store(**flags: Any) -> Store:
 
 
 def spec(parts_from: Store, profile: str, parameters: list[str] | None) -> Spec:
-    """Describe the machine that a command asks for; everything is checked before anything is started."""
+    """Describe the machine that a command asks for; everything is checked before anything is fetched or started."""
     found = parts_from.library.get(profile)
     resolved = found.resolve(dict(_assignment(text) for text in parameters or ()))
-    parts = parts_from.parts()
+    folders = parts_from.library.folders
+    # Rendered once with stand-ins, so that a mistake in a template is told at once.
+    Renderer(folders).command_line(found, resolved, Software("tcg", Path("/kernel"), Path("/initramfs")), _NOWHERE)
+    parts = parts_from.parts(profile=found)
     parts.check(found)
-    return Spec(found, resolved, parts, parts_from.library.folders)
+    return Spec(found, resolved, parts, folders)
+
+
+def announce(parts: Parts) -> None:
+    """Say on standard error what machines will be made of, and which accelerator was chosen, and why."""
+    console = output.console(stderr=True)
+    kernel = f"kernel {parts.kernel.name} ({parts.kernel.release or 'its release is unknown'})"
+    console.print(f"QEMU {parts.qemu.version} ({parts.qemu.origin}), {kernel}")
+    console.print(Text.assemble("accelerator ", (parts.accel.name, "bold"), f": {parts.accel.reason}"))
 
 
 def print_json(value: Any) -> None:

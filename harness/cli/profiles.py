@@ -7,16 +7,17 @@ import dataclasses
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from harness import config
-from harness.cli import flags
-from harness.qemu.profile import Library, Profile
+from harness.cli import complete, flags, output
+from harness.qemu.profile import Library, Parameter, Profile
 
 
 def profiles(
-    name: Annotated[str | None, typer.Argument(help="Show this one with its parameters.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show this one with its parameters.", autocompletion=complete.profiles)
+    ] = None,
     profile_dir: flags.ProfileDir = None,
     json: flags.Json = False,
 ) -> None:
@@ -28,20 +29,17 @@ def profiles(
     elif name:
         _show(found[0])
     else:
-        table = Table("profile", "what it is", box=None, pad_edge=False)
-        for profile in found:
-            table.add_row(profile.name, profile.summary)
-        Console().print(table)
+        output.table("profile", "what it is", rows=((profile.name, profile.summary) for profile in found))
 
 
 def _show(profile: Profile) -> None:
-    console = Console()
-    console.print(f"[bold]{profile.name}[/]: {profile.summary}", highlight=False)
-    table = Table("parameter", "default", "takes", "what it is", box=None, pad_edge=False)
-    for name, parameter in profile.parameters.items():
-        default = parameter.default_from if parameter.default is None else parameter.default
-        table.add_row(name, str(default), parameter.range, parameter.help)
-    console.print(table)
+    output.console().print(Text.assemble((profile.name, "bold"), f": {profile.summary}"))
+    rows = ((name, _default(one), one.range, one.help) for name, one in profile.parameters.items())
+    output.table("parameter", "default", "takes", "what it is", rows=rows)
+
+
+def _default(parameter: Parameter) -> str:
+    return str(parameter.default_from if parameter.default is None else parameter.default)
 
 
 def _plain(profile: Profile) -> dict[str, Any]:

@@ -6,9 +6,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from harness.cli import flags
+from harness.cli import flags, output
 
 
 def provision(
@@ -30,7 +29,7 @@ def provision(
             }
         )  # fmt: skip
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = output.console()
     console.print(f"QEMU         {parts.qemu.version}, {parts.qemu.origin}: {parts.qemu.path}")
     console.print(f"accelerator  {parts.accel.name}: {parts.accel.reason}")
     console.print(f"kernel       {parts.kernel.name} ({parts.kernel.release}): {parts.kernel.image}")

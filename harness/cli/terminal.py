@@ -16,9 +16,12 @@ from types import FrameType
 import paramiko
 
 from harness.deadline import Deadline
-from harness.guest.ssh import Session
+from harness.guest.ssh import Session, Tell
+from harness.text import decoded
 
 _OPEN_TIMEOUT = 20.0
+_LINE_LIMIT = 65536
+"""Bytes of a line that is shown before its end has come."""
 
 
 def interact(session: Session) -> None:
@@ -27,6 +30,27 @@ def interact(session: Session) -> None:
     channel = session.open_terminal(size.columns, size.lines, Deadline(_OPEN_TIMEOUT, "a shell in the guest"))
     with contextlib.closing(channel), _raw_terminal(), _following_size(channel):
         _copy(channel)
+
+
+@contextlib.contextmanager
+def shown() -> Iterator[Tell]:
+    """Give what shows a command's output: line by line as it comes, without what a terminal would obey."""
+    streams = {1: sys.stdout, 2: sys.stderr}
+    rests = dict.fromkeys(streams, b"")
+
+    def show(number: int, data: bytes) -> None:
+        whole, newline, rest = (rests[number] + data).rpartition(b"\n")
+        if len(rest) > _LINE_LIMIT:
+            whole, newline, rest = whole + newline, rest, b""
+        rests[number] = rest
+        streams[number].write(decoded(whole + newline))
+        streams[number].flush()
+
+    try:
+        yield show
+    finally:
+        for number, rest in rests.items():
+            streams[number].write(decoded(rest))
 
 
 def _copy(channel: paramiko.Channel) -> None:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import subprocess
 import sys
+import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,12 +18,16 @@ from pydantic import ValidationError
 
 from harness import paths
 from harness.cli import flags
-from harness.errors import HarnessError, UsageError
+from harness.cli.targets import Targets
+from harness.errors import CouldNotRun, HarnessError, UsageError
 from harness.machine import record
 from harness.machine.parts import Store
 from harness.outcome import OUTCOME_FILE, Exit, Outcome, Verdict, bisect_code, exit_code
 
 _PYTEST_INTERRUPTED, _PYTEST_INTERNAL, _PYTEST_USAGE, _PYTEST_EMPTY = 2, 3, 4, 5  # pytest.ExitCode
+_WORKERS = ("auto", "logical")
+_NOISY = ("paramiko.transport", "qemu.qmp.protocol.iov-harness")
+"""Loggers of libraries that tell nobody anything at INFO."""
 
 
 def run_tests(
@@ -48,27 +54,35 @@ def run_tests(
         given = {
             "-n": workers, "-k": select, "--deadline": deadline, "--test-timeout": test_timeout, "--junitxml": junit,
         }  # fmt: skip
-        code = _run(store, given, context.args, json=json)
+        _check(given)
+        code = _run(store, given, Targets.of(context.args), json=json)
     except HarnessError as error:
         if not bisect:
             raise
         typer.echo(f"harness: {error}", err=True)
         code = error.exit_code
+    except Exception:
+        if not bisect:
+            raise
+        traceback.print_exc()
+        code = Exit.ERROR
     raise typer.Exit(bisect_code(code) if bisect else code)
 
 
-def _run(store: Store, given: Mapping[str, object], arguments: list[str], *, json: bool) -> int:
-    store.parts()  # fetched here, where the terminal can show how far it is
+def _run(store: Store, given: Mapping[str, object], targets: Targets, *, json: bool) -> int:
+    flags.announce(store.parts())  # fetched here, where the terminal can show how far it is
     run = record.new_run()
     settings = store.settings
     command = [sys.executable, "-m", "pytest", "-c", str(paths.data_root() / "pyproject.toml")]
-    command += ["--rootdir", str(paths.data_root()), "-p", "no:cacheprovider", "--run-dir", str(run)]
-    command += ["--kernel", settings.kernel, "--accel", str(settings.accel)]
+    command += ["--rootdir", str(targets.rootdir), "-p", "no:cacheprovider", "--run-dir", str(run)]
+    command += ["--kernel", settings.kernel, "--accel", str(settings.accel), *_logging(targets.arguments)]
     for name, value in {**given, "--modules": settings.modules, "--qemu": settings.qemu}.items():
         command += [name, str(value)] if value is not None else []
     for folder in settings.profile_dir:
         command += ["--profile-dir", str(folder)]
-    status = _pytest([*command, *_targets(arguments)], quiet=json)
+    status = _pytest([*command, *targets.arguments], quiet=json)
+    if status == _PYTEST_USAGE:
+        record.forget(run)
     verdicts = list(_verdicts(run))
     code = _code(status, [verdict.outcome for verdict in verdicts])
     if json:
@@ -76,20 +90,29 @@ def _run(store: Store, given: Mapping[str, object], arguments: list[str], *, jso
     return code
 
 
-def _targets(arguments: list[str]) -> list[str]:
-    """Resolve test files against the current folder first, then against the harness's own tests."""
-    resolved = []
-    named = False
-    for word in arguments:
-        path, _, node = word.partition("::")
-        own = paths.data_root() / path
-        if word.startswith("-") or not (Path(path).exists() or own.exists()):
-            resolved.append(word)
-            continue
-        named = True
-        chosen = Path(path).absolute() if Path(path).exists() else own
-        resolved.append(f"{chosen}::{node}" if node else str(chosen))
-    return resolved if named else [*resolved, str(paths.data_root() / "tests" / "guest")]
+def _check(given: Mapping[str, object]) -> None:
+    """Refuse what pytest would only stumble over."""
+    workers, junit = given["-n"], given["--junitxml"]
+    if workers is not None and not (str(workers).isdecimal() or workers in _WORKERS):
+        raise UsageError(f"-n {workers}: write a number of workers, or {' or '.join(_WORKERS)}")
+    for name in ("--deadline", "--test-timeout"):
+        seconds = given[name]
+        if isinstance(seconds, float) and not seconds > 0:
+            raise UsageError(f"{name} {seconds:g}: give seconds, more than 0")
+    if isinstance(junit, Path):
+        if junit.is_dir():
+            raise UsageError(f"--junit {junit} is a folder; give the name of a file")
+        there = next(folder for folder in junit.absolute().parents if folder.exists())
+        if not there.is_dir():
+            raise UsageError(f"--junit {junit}: {there} is no folder")
+
+
+def _logging(arguments: Sequence[str]) -> list[str]:
+    """Give pytest's options that show the harness's log, where `-v` is given: before `test` or after it."""
+    if not ({"-v", "-vv", "--verbose"} & {*arguments} or logging.getLogger().isEnabledFor(logging.INFO)):
+        return []
+    libraries = (word for name in _NOISY for word in ("--log-disable", name))
+    return ["--log-cli-level", "INFO", "--log-cli-format", "%(name)s: %(message)s", *libraries]
 
 
 def _pytest(command: list[str], *, quiet: bool) -> int:
@@ -100,6 +123,8 @@ def _pytest(command: list[str], *, quiet: bool) -> int:
         restored = ["setpriv", "--pdeathsig", "KILL", "--", *command]
         with subprocess.Popen(restored, stdout=output, preexec_fn=_take_interrupts) as process:
             return process.wait()
+    except FileNotFoundError as error:
+        raise CouldNotRun("setpriv is not on this machine: apt-get install util-linux") from error
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -17,13 +17,17 @@ import paramiko
 
 from harness.deadline import Deadline
 from harness.errors import GuestFailure
-from harness.guest.ssh import COMMAND_TIMEOUT, GuestLost, GuestTimeout, Session
+from harness.guest.ssh import COMMAND_TIMEOUT, GuestLost, GuestTimeout, Session, hang_up
 
 _PROGRAM = "iov-agent"
 READ_LIMIT = 64 * 1024
 """Bytes of one read: sysfs gives a page at most, configuration space is 4096 bytes."""
 _ANSWER_LIMIT = 4 * 1024 * 1024
 """Bytes of one answer line; more is no answer but an attack."""
+_AT_ONCE = 100
+"""Calls sent before their answers are read. More could fill the channel both ways, and neither end would go on."""
+_MAX_ERRNO = 4095
+"""The greatest error number that a system call gives (include/linux/err.h)."""
 
 
 class GuestErrno(GuestFailure):
@@ -114,57 +118,74 @@ class Agent:
         return self.batch([call], timeout=timeout)[0]
 
     def batch(self, calls: Sequence[Call], *, timeout: float = COMMAND_TIMEOUT) -> list[Answer]:
-        """Do calls one after another in one round trip; raises as `call`."""
+        """Do calls one after another, many in one round trip; raises as `call`."""
         if not calls:
             return []
         deadline = Deadline(timeout, f"guest: {calls[0].what}")
-        numbered = [(next(self._ids), call) for call in calls]
-        lines = (
-            f"{number} {call.name} {call.path.encode().hex()} {' '.join(call.words)}\n" for number, call in numbered
-        )
+        answers: list[Answer] = []
         try:
             channel = self._open(deadline)
-            channel.settimeout(max(0.01, deadline.remaining()))
-            channel.sendall("".join(lines).encode())
-            return [_answer(call, number, self._line(channel, deadline)) for number, call in numbered]
+            for start in range(0, len(calls), _AT_ONCE):
+                numbered = [(next(self._ids), call) for call in calls[start : start + _AT_ONCE]]
+                _send(channel, "".join(_request(call, number) for number, call in numbered).encode(), deadline)
+                answers.extend(_answer(call, number, self._line(channel, deadline)) for number, call in numbered)
         except TimeoutError as error:
-            self.close()  # its answer may still come, and would be taken for another's
             raise GuestTimeout(str(deadline.error())) from error
         except (OSError, EOFError, paramiko.SSHException) as error:
-            self.close()
             raise self._session.lost(error) from error
+        finally:
+            if len(answers) < len(calls):
+                self.close()  # an answer may still come, and would be taken for another's
+        return answers
 
     def close(self) -> None:
         """End the agent; the next call starts another."""
         if self._channel is not None:
-            self._channel.close()
+            hang_up(self._channel)
         self._channel = None
         self._buffer.clear()
 
     def _open(self, deadline: Deadline) -> paramiko.Channel:
         if self._channel is None or self._channel.closed:
+            self.close()
             self._channel = self._session.open(_PROGRAM, deadline)
         return self._channel
 
     def _line(self, channel: paramiko.Channel, deadline: Deadline) -> bytes:
         while b"\n" not in self._buffer:
-            channel.settimeout(max(0.01, deadline.remaining()))
+            _limit(channel, deadline)
             data = channel.recv(65536)
             if not data:
                 raise self._session.lost("its agent ended")
             self._buffer += data
             if len(self._buffer) > _ANSWER_LIMIT:
-                self.close()
                 raise GuestLost(f"the agent in the guest answers without end (over {_ANSWER_LIMIT} bytes)")
         line, _, rest = bytes(self._buffer).partition(b"\n")
         self._buffer = bytearray(rest)
         return line
 
 
+def _send(channel: paramiko.Channel, data: bytes, deadline: Deadline) -> None:
+    while data:
+        _limit(channel, deadline)
+        data = data[channel.send(data) :]
+
+
+def _limit(channel: paramiko.Channel, deadline: Deadline) -> None:
+    """Let the next wait on the channel end with the deadline, however many there were; raises `TimeoutError`."""
+    if deadline.expired:
+        raise TimeoutError
+    channel.settimeout(max(0.01, deadline.remaining()))
+
+
+def _request(call: Call, number: int) -> str:
+    return f"{number} {call.name} {call.path.encode().hex()} {' '.join(call.words)}\n"
+
+
 def _answer(call: Call, number: int, line: bytes) -> Answer:
     try:
         echoed, errno, data = (line + b" ").split(b" ", 2)
-        if int(echoed) == number:
+        if int(echoed) == number and 0 <= int(errno) <= _MAX_ERRNO:
             return Answer(call, int(errno), bytes.fromhex(data.decode("ascii")))
     except ValueError:
         pass  # what it said instead is in the error below

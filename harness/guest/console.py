@@ -26,6 +26,8 @@ _LINE_LIMIT = 4096
 
 _CATCH_UP_TURNS = 8
 """Turns of the event loop in which waiting input reaches its reader: it is read in one and handed on in the next."""
+_CLOSE_TIMEOUT = 3.0
+"""Seconds for a capture to end: turns of the event loop, which nothing ought to hold up."""
 
 
 class Console:
@@ -40,6 +42,7 @@ class Console:
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
         self._count = 0
         self._scanner = ReportScanner()
+        self._ended = False
         self._task: Future[None] | None = None
 
     def capture(self, connection: socket.socket) -> None:
@@ -64,7 +67,7 @@ class Console:
     def wait_line(self, pattern: str, deadline: Deadline, *, since: int = 0) -> str:
         """Wait for a line in which the regular expression `pattern` is found, from line number `since` on.
 
-        Raises `DeadlineExpired`, also when the console closes.
+        Raises `DeadlineExpired`, also when the console has ended.
         """
         wanted = re.compile(pattern)
         with self._changed:
@@ -75,8 +78,10 @@ class Console:
                     if wanted.search(line):
                         return line
                 seen = self._count
-                if not self._changed.wait(deadline.remaining()) or self._closed:
-                    raise deadline.error()
+                if self._ended:
+                    raise DeadlineExpired(f"{deadline.what}: it has ended")
+                deadline.check()
+                self._changed.wait(deadline.remaining())
 
     def catch_up(self, deadline: Deadline, *, ended: bool) -> None:
         """Take what has already been sent; where the sender has `ended`, all that it ever sent."""
@@ -89,28 +94,27 @@ class Console:
                 self._loop.call(_turns(_CATCH_UP_TURNS), deadline)
 
     def close(self) -> None:
-        """Stop capturing; what came until now stays."""
+        """Take what came until now, and stop capturing."""
+        deadline = Deadline(_CLOSE_TIMEOUT, "the end of the console")
+        self.catch_up(deadline, ended=False)
         if self._task is not None:
             self._task.cancel()
+        self.catch_up(deadline, ended=False)  # the capture ends in the loop's thread, and must not meet a closed log
         self._log.close()
-
-    @property
-    def _closed(self) -> bool:
-        return self._task is not None and self._task.done()
 
     async def _pump(self, connection: socket.socket) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=connection)
         pending = b""
         try:
-            while data := await reader.read(65536):
+            while data := await _read(reader):
                 self._write(data)
                 *lines, pending = (pending + data).split(b"\n")
                 if len(pending) > _LINE_LIMIT:
                     lines, pending = [*lines, pending], b""
                 self._take(lines)
         finally:
-            self._take([pending] if pending else [])
             writer.close()
+            self._take([pending] if pending else [], last=True)
 
     def _write(self, data: bytes) -> None:
         if self._room > 0:
@@ -119,9 +123,11 @@ class Console:
             if self._room <= 0:
                 self._log.write(b"\n[iov-harness: the console went on; this log ends here]\n")
 
-    def _take(self, raw: list[bytes]) -> None:
-        lines = [decoded(line[:_LINE_LIMIT]).rstrip("\n") for line in raw]
+    def _take(self, raw: list[bytes], *, last: bool = False) -> None:
+        # A carriage return in its midst parts a line in two.
+        lines = [text for line in raw for text in decoded(line[:_LINE_LIMIT]).rstrip("\n").split("\n")]
         with self._changed:
+            self._ended = last
             for line in lines:
                 self._lines.append(line)
                 self._count += 1
@@ -129,6 +135,13 @@ class Console:
             self._changed.notify_all()
         for line in lines:
             self._on_line(line)
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read(65536)
+    except ConnectionError:  # QEMU ended before it took the connection
+        return b""
 
 
 async def _turns(count: int) -> None:

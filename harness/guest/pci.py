@@ -12,7 +12,8 @@ from harness.guest import agent
 from harness.guest.agent import Agent, Call
 
 _SYSFS = "/sys/bus/pci"
-_BDF = re.compile(r"([0-9a-f]{4}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])")
+_BDF = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])")
+_VIRTFN = re.compile(r"virtfn[0-9]{1,5}")
 
 
 @dataclass(frozen=True, order=True)
@@ -54,7 +55,7 @@ class Function:
         self.bdf = bdf
 
     def __repr__(self) -> str:
-        return f"Function({self.bdf})"
+        return f"<{self.bdf}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Function) and self.bdf == other.bdf
@@ -92,7 +93,7 @@ class Function:
     @property
     def numvfs(self) -> int:
         """`sriov_numvfs`: how many VFs are enabled; write it to enable or disable."""
-        return int(self.read("sriov_numvfs"))
+        return self._number("sriov_numvfs")
 
     @numvfs.setter
     def numvfs(self, count: int) -> None:
@@ -101,22 +102,22 @@ class Function:
     @property
     def totalvfs(self) -> int:
         """`sriov_totalvfs`: how many VFs the driver lets be enabled."""
-        return int(self.read("sriov_totalvfs"))
+        return self._number("sriov_totalvfs")
 
     @property
     def offset(self) -> int:
         """`sriov_offset`: First VF Offset."""
-        return int(self.read("sriov_offset"))
+        return self._number("sriov_offset")
 
     @property
     def stride(self) -> int:
         """`sriov_stride`: VF Stride."""
-        return int(self.read("sriov_stride"))
+        return self._number("sriov_stride")
 
     @property
     def vfs(self) -> list[Function]:
         """The VFs that the kernel links from this PF, in the order of their index."""
-        links = [name for name in self.attributes() if re.fullmatch(r"virtfn\d+", name)]
+        links = [name for name in self.attributes() if _VIRTFN.fullmatch(name)]
         links.sort(key=lambda name: int(name.removeprefix("virtfn")))
         answers = self._agent.batch([agent.link(f"{self.path}/{name}") for name in links])
         return [Function(self._agent, _target(answer.value())) for answer in answers]
@@ -131,7 +132,7 @@ class Function:
     def driver(self) -> str | None:
         """The name of the driver that is bound; None without one."""
         answer = self._agent.call(agent.link(f"{self.path}/driver"))
-        return None if answer.errno == errno.ENOENT else answer.value().decode().rpartition("/")[2]
+        return None if answer.errno == errno.ENOENT else _last_name(answer.value())
 
     def unbind(self) -> None:
         """Take its driver from it."""
@@ -148,6 +149,13 @@ class Function:
         self.write("driver_override", driver)
         self.bind(driver)
 
+    def _number(self, attribute: str) -> int:
+        text = self.read(attribute)
+        try:
+            return int(text)
+        except ValueError as error:
+            raise GuestFailure(f"{attribute} of {self.bdf} is no number: {text[:80]!r}") from error
+
     def _do(self, call: Call) -> bytes:
         return self._agent.call(call).value()
 
@@ -155,16 +163,23 @@ class Function:
 def functions(on: Agent) -> list[Function]:
     """Give all PCI functions that the guest's kernel knows, in the order of their addresses."""
     listed = _names(on.call(agent.names(f"{_SYSFS}/devices")).value())
-    return [Function(on, bdf) for bdf in sorted(Bdf.parse(name) for name in listed)]
+    return [Function(on, bdf) for bdf in sorted(_address(name) for name in listed)]
 
 
 def _names(data: bytes) -> list[str]:
     return data.decode("utf-8", errors="replace").split("\0") if data else []
 
 
+def _last_name(link: bytes) -> str:
+    return link.decode("utf-8", errors="replace").rpartition("/")[2]
+
+
 def _target(link: bytes) -> Bdf:
-    name = link.decode("utf-8", errors="replace").rpartition("/")[2]
+    return _address(_last_name(link))
+
+
+def _address(name: str) -> Bdf:
     try:
         return Bdf.parse(name)
     except ValueError as error:
-        raise GuestFailure(f"a link between PF and VF leads to no PCI function: {link!r}") from error
+        raise GuestFailure(f"the guest's sysfs names a PCI function that is none: {name[:80]!r}") from error

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable
 
 from harness.deadline import Deadline
@@ -11,22 +13,31 @@ from harness.errors import Stage
 from harness.qemu.process import Exit
 from harness.qemu.qmp import Event
 
+_log = logging.getLogger(__name__)
+
 INIT_MARK = "iov-harness: init"
 READY_MARK = "iov-harness: ready"
-"""What `guest-images/initramfs/init` prints at its start, and when SSH listens and drivers have met their devices."""
+LOST_MARK = "iov-harness: lost: "
+"""What `guest-images/initramfs/init` prints at its start, when SSH listens and drivers have met their devices, and
+before the reason why it cannot get there.
+"""
 _PANIC = "Kernel panic - not syncing"
 _PANIC_END = "---[ end Kernel panic"
 """From kernel/panic.c, vpanic(); the end mark comes only where the kernel neither restarts nor has a pvpanic driver."""
+_ORDER = tuple(Stage)
 
 
 class Health:
     """Watches one machine. Its `on_...` methods are called in the loop's thread.
 
-    `on_loss` is called once, with the reason, when the machine stops being of use.
+    `on_loss` is called once, with the reason, when the machine stops being of use. `name` tells machines apart in the
+    log, whose times are seconds since the machine was made.
     """
 
-    def __init__(self, on_loss: Callable[[str], None]) -> None:
+    def __init__(self, on_loss: Callable[[str], None], name: str = "machine") -> None:
         self._on_loss = on_loss
+        self._name = name
+        self._made = time.monotonic()
         self._changed = threading.Condition()
         self._panic = ""
         self.stage = Stage.QEMU
@@ -40,10 +51,12 @@ class Health:
 
     def on_line(self, line: str) -> None:
         """Take a console line."""
-        if self.stage is Stage.FIRMWARE:
+        if self.stage in (Stage.QEMU, Stage.FIRMWARE):
             self._advance(Stage.KERNEL)  # SeaBIOS says nothing on the serial port: the first word is the kernel's
         if line.startswith(INIT_MARK) and self.stage is Stage.KERNEL:
             self._advance(Stage.INIT)
+        elif line.startswith(LOST_MARK) and self.stage is Stage.INIT:
+            self._lose(line.removeprefix(LOST_MARK))
         elif line.startswith(READY_MARK) and self.stage is Stage.INIT:
             self._advance(Stage.SSH, ready=True)
         elif _PANIC_END in line:
@@ -82,9 +95,12 @@ class Health:
 
     def _advance(self, stage: Stage, *, ready: bool = False) -> None:
         with self._changed:
+            if _ORDER.index(stage) <= _ORDER.index(self.stage):
+                return  # the console was quicker than QMP
             self.stage = stage
             self.ready = ready
             self._changed.notify_all()
+        _log.info("%s: %.1f s: stage %s", self._name, time.monotonic() - self._made, stage)
 
     def _lose(self, reason: str = "") -> None:
         with self._changed:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ from harness.qemu.process import QemuProcess
 from harness.qemu.profile import Profile, Value
 from harness.qemu.qmp import CommandRefused, Monitor, QmpLost
 from harness.qemu.template import Renderer, Software, Wiring
+
+_log = logging.getLogger(__name__)
 
 _START_TIMEOUT = 30.0
 """Seconds for QEMU to start and greet over QMP: 0.1 s when idle."""
@@ -66,7 +70,7 @@ class Machine:
         loop = the_loop()
         self.spec = spec
         self.directory = directory
-        self.health = Health(self._lost)
+        self.health = Health(self._lost, spec.profile.name)
         self.qmp = Monitor(loop, directory / "qmp.jsonl", self.health.on_event)
         self.console = Console(loop, directory / "console.log", self.health.on_line)
         self.session = Session(spec.parts.keys, directory / "ssh.log")
@@ -103,7 +107,7 @@ class Machine:
             self.health.started()
             self.health.wait(deadline)
             if self.loss is None:
-                self.session.connect(self._ssh_port(), deadline)
+                self._connect(deadline)
         except (DeadlineExpired, QmpLost, GuestLost) as error:
             raise self._explained(str(error)) from error
         if self.loss is not None:
@@ -151,6 +155,7 @@ class Machine:
             deadline = Deadline(_START_TIMEOUT, "QEMU's start")
             self.process.start(argv, [qmp.fileno(), debug.fileno(), console.fileno()], deadline)
             runtime.note_pid(folder, self.process.pid)
+            _log.info("%s: QEMU is process %d: %s", self.spec.profile.name, self.process.pid, self.directory / "argv")
         self.debug_socket = folder / "debug.sock"
         self.qmp.connect(to_qmp, deadline)
 
@@ -159,6 +164,13 @@ class Machine:
         by_hand = self.spec.command_line(Wiring.for_hand(folder, ssh_port))
         text = options.shell(str(self.spec.parts.qemu.path), by_hand)
         (self.directory / "argv").write_text(text + "\n", encoding="utf-8")
+
+    def _connect(self, deadline: Deadline) -> None:
+        started = time.monotonic()
+        port = self._ssh_port()
+        self.session.connect(port, deadline)
+        seconds = time.monotonic() - started
+        _log.info("%s: SSH on port %d, connected in %.1f s", self.spec.profile.name, port, seconds)
 
     def _ssh_port(self) -> int:
         answer = self.qmp.execute("human-monitor-command", command_line="info usernet")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from harness.provision.qemu import Qemu
 from harness.qemu import accel
 from harness.qemu.profile import Library, Profile, joined
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -33,17 +36,8 @@ class Parts:
 
     def check(self, profile: Profile) -> None:
         """Refuse what cannot work: raises `UsageError` naming what QEMU or the kernel lacks for `profile`."""
-        asked = qemu.ask(self.qemu.path, profile.requires.devices, self.qemu.origin)
-        missing = asked.lacks(profile.requires.devices)
-        if missing:
-            raise UsageError(
-                f"QEMU {asked.version} ({asked.path}) lacks {', '.join(missing)}, which profile {profile.name} needs"
-            )
-        options = self.kernel.missing(profile.requires.kernel)
-        if options:
-            raise UsageError(
-                f"kernel {self.kernel.name} lacks {', '.join(options)}, which profile {profile.name} needs"
-            )
+        _check_qemu(self.qemu, profile)
+        _check_kernel(self.kernel, profile)
 
 
 class Store:
@@ -59,7 +53,7 @@ class Store:
         """Give the QEMU of the settings, or one that has what all built-in profiles need."""
         required = self.required_devices()
         if self.settings.qemu is not None:
-            return qemu.ask(self.settings.qemu.expanduser(), required, "given by --qemu")
+            return qemu.ask(self.settings.qemu, required, "given by --qemu")
         return qemu.provide(self.cache, self._apt, required, refresh=refresh)
 
     def required_devices(self) -> Mapping[str, frozenset[str]]:
@@ -74,10 +68,19 @@ class Store:
         wanted = self.settings
         return kernel.provide(self.cache, self._apt, wanted.kernel, wanted.modules, refresh=refresh)
 
-    def parts(self, *, refresh: bool = False) -> Parts:
-        """Give all parts that the settings ask for, fetched and built where they are not in the cache."""
+    def parts(self, *, refresh: bool = False, profile: Profile | None = None) -> Parts:
+        """Give all parts that the settings ask for, fetched and built where they are not in the cache.
+
+        What the user gave is looked at, and held against what `profile` needs, before anything is fetched.
+        """
         choice = accel.choose(self.settings.accel)
-        return self._complete(self.qemu(refresh=refresh), choice, self.kernel(refresh=refresh), refresh=refresh)
+        given = self.qemu() if self.settings.qemu is not None else None
+        if given is not None and profile is not None:
+            _check_qemu(given, profile)
+        image = self.kernel(refresh=refresh)
+        if profile is not None:
+            _check_kernel(image, profile)
+        return self._complete(given or self.qemu(refresh=refresh), choice, image, refresh=refresh)
 
     def with_kernel(self, parts: Parts, name: str) -> Parts:
         """Give the same parts with another kernel."""
@@ -86,7 +89,27 @@ class Store:
 
     def _complete(self, binary: Qemu, choice: accel.Choice, image: Kernel, *, refresh: bool) -> Parts:
         pair = keys.provide(self.cache)
-        return Parts(binary, choice, image, self._initramfs(image, pair, refresh=refresh), pair)
+        root = self._initramfs(image, pair, refresh=refresh)
+        _log.info("QEMU %s, %s: %s", binary.version, binary.origin, binary.path)
+        _log.info("accelerator %s: %s", choice.name, choice.reason)
+        _log.info("kernel %s, release %s, %s: %s", image.name, image.release or "unknown", image.origin, image.image)
+        _log.info("guest root: %s", root)
+        return Parts(binary, choice, image, root, pair)
 
     def _initramfs(self, image: Kernel, pair: Keys, *, refresh: bool) -> Path:
         return initramfs.provide(self.cache, self._apt, image, pair, refresh=refresh)
+
+
+def _check_qemu(binary: Qemu, profile: Profile) -> None:
+    asked = qemu.ask(binary.path, profile.requires.devices, binary.origin)
+    missing = asked.lacks(profile.requires.devices)
+    if missing:
+        raise UsageError(
+            f"QEMU {asked.version} ({asked.path}) lacks {', '.join(missing)}, which profile {profile.name} needs"
+        )
+
+
+def _check_kernel(image: Kernel, profile: Profile) -> None:
+    options = image.missing(profile.requires.kernel)
+    if options:
+        raise UsageError(f"kernel {image.name} lacks {', '.join(options)}, which profile {profile.name} needs")

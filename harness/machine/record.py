@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness import paths
@@ -15,36 +17,68 @@ from harness.errors import CouldNotRun, Stage
 
 _NAME_LIMIT = 100
 """Characters of a test's folder name; file names end at 255 bytes (NAME_MAX), and people read them."""
+_runs = itertools.count(1)
 
 
 def new_run() -> Path:
     """Make the folder of a new run, and point `build/runs/latest` to it. Raises `CouldNotRun`."""
-    runs = paths.output() / "runs"
-    run = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    try:
-        run.mkdir(parents=True)
-        with contextlib.suppress(OSError):  # two runs that start at once: either is the latest
-            draft = runs / f".latest-{os.getpid()}"
-            draft.symlink_to(run.name)
-            draft.replace(runs / "latest")
-    except OSError as error:
-        raise CouldNotRun(f"output folder {runs} cannot be written: {error.strerror}", stage=Stage.QEMU) from error
+    return make_run(planned_run())
+
+
+def planned_run() -> Path:
+    """Name the folder of a new run, without making it."""
+    number = next(_runs)
+    suffix = f".{number}" if number > 1 else ""
+    return paths.output() / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}{suffix}"
+
+
+def make_run(run: Path) -> Path:
+    """Make the folder of a planned run, where another process has not yet; raises as `new_run`."""
+    with _told(run.parent):
+        try:
+            run.mkdir(parents=True)
+        except FileExistsError:
+            return run
+    if run.parent != paths.output() / "runs":
+        return run  # a place of the caller's own choice is not ours to put links into
+    with contextlib.suppress(OSError):  # two runs that start at once: either is the latest
+        draft = run.with_name(f".latest-{os.getpid()}")
+        draft.symlink_to(run.name)
+        draft.replace(run.with_name("latest"))
     return run
+
+
+def forget(run: Path) -> None:
+    """Remove a run's folder in which nothing was written, and what else was made for it."""
+    with contextlib.suppress(OSError):  # something lies there, so it stays
+        run.rmdir()
+        latest = run.with_name("latest")
+        if latest.is_symlink() and not latest.exists():
+            latest.unlink()
+        run.parent.rmdir()
+        run.parent.parent.rmdir()
 
 
 def folder_for(run: Path, name: str) -> Path:
     """Make the folder for one test (or one machine) of a run, named after it, unique."""
     folder = run / slug(name)
-    for number in range(2, 1000):
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            folder = run / f"{slug(name)}.{number}"
-        except OSError as error:
-            raise CouldNotRun(f"output folder {run} cannot be written: {error.strerror}", stage=Stage.QEMU) from error
-        else:
-            return folder
+    with _told(run):
+        for number in range(2, 1000):
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                folder = run / f"{slug(name)}.{number}"
+            else:
+                return folder
     raise CouldNotRun(f"output folder {run} already holds a thousand runs of {name}", stage=Stage.QEMU)
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CouldNotRun(f"output folder {folder} cannot be written: {error.strerror}", stage=Stage.QEMU) from error
 
 
 def slug(name: str) -> str:
@@ -52,4 +86,4 @@ def slug(name: str) -> str:
     clean = re.sub(r"[^A-Za-z0-9_.=-]+", "-", name.removeprefix("tests/").replace("::", ".")).strip("-.") or "unnamed"
     if len(clean) <= _NAME_LIMIT:
         return clean
-    return f"{clean[:_NAME_LIMIT]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{clean[:_NAME_LIMIT]}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"

@@ -28,7 +28,8 @@ class Reference:
         """Give the exception that a boot which was `lost` deserves: MISS, or FAIL where the kernel is to blame."""
         if lost.stage is not Stage.KERNEL or spec.parts.kernel.is_reference or not self._boots(spec.profile.base):
             return lost
-        blamed = KernelDoesNotBoot(f"{lost}; the reference kernel {REFERENCE} boots on the same machine\n{lost.detail}")
+        blamed = KernelDoesNotBoot(f"{lost}; the reference kernel {REFERENCE} boots on the same machine")
+        blamed.add_note(lost.detail)
         blamed.__cause__ = lost
         return blamed
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ _KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
 )
+_RELEASE_FILE = re.compile(r"^'(.+)/dists/(.+)/InRelease' ", re.MULTILINE)
+"""A line of `apt-get update --print-uris`: mirror and suite."""
 
 
 class FetchFailed(CouldNotRun):
@@ -69,17 +72,18 @@ class AptRoot:
             command = ["apt-get", "-qq", "-t", suite, "download", *names]
         read, write = os.pipe()
         options = ["-o", f"Dir::Cache::Archives={to}", "-o", f"APT::Status-Fd={write}"]
-        with self._cache.locked("apt"):
+        with self._cache.locked("apt"), tempfile.TemporaryFile("w+", errors="replace") as said:
             process = subprocess.Popen(
-                [*command, *options], env=self._environment, cwd=to, pass_fds=[write], text=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                [*command, *options], env=self._environment, cwd=to, pass_fds=[write],
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said,  # no pipe: it would fill while the other is read
             )  # fmt: skip
             os.close(write)
             with process, os.fdopen(read) as status:
                 for line in status:
                     if line.startswith("dlstatus:"):
                         advance(float(line.split(":")[2]) / 100)
-                output, _ = process.communicate()
+            said.seek(0)
+            output = said.read()
         if process.returncode != 0:
             raise self._failure(f"cannot fetch {' '.join(names)} from {suite}", output)
         return [_package(path) for path in sorted(to.glob("*.deb"))]
@@ -116,10 +120,8 @@ class AptRoot:
     def _failure(self, what: str, output: str) -> CouldNotRun:
         if "No space left on device" in output or "enough free space" in output:
             return explained(OSError(28, "No space left on device"), self._cache.root)
-        errors = [line.removeprefix("E: ").strip() for line in output.splitlines() if line.startswith("E: ")]
-        why = errors[0] if errors else output.strip().splitlines()[-1] if output.strip() else "no reason given"
         return FetchFailed(
-            f"{what}: {why} (is the network up? the mirror comes from this machine's apt configuration, "
+            f"{what}: {_reason(output)} (is the network up? the mirror comes from this machine's apt configuration, "
             "or from the setting debian_mirror)"
         )
 
@@ -132,7 +134,14 @@ def unpack(packages: Sequence[Package], to: Path, cache: Cache) -> None:
         if "No space left on device" in done.stderr:
             raise explained(OSError(28, "No space left on device"), cache.root)
         if done.returncode != 0:
-            raise CouldNotRun(f"package {package.path.name} does not unpack: {done.stderr.strip()}")
+            why = done.stderr.strip().partition("\n")[0]
+            raise CouldNotRun(f"package {package.path.name} does not unpack: {why}")
+
+
+def _reason(output: str) -> str:
+    """Give the first error that apt tells, or else the last that it says."""
+    errors = [line.removeprefix("E: ").strip() for line in output.splitlines() if line.startswith("E: ")]
+    return (errors or output.strip().splitlines()[-1:] or ["no reason given"])[0]
 
 
 def _package(path: Path) -> Package:
@@ -143,22 +152,27 @@ def _package(path: Path) -> Package:
 
 def _host_mirror() -> str:
     """Give the Debian mirror that the host's apt uses: the first that is no security archive."""
-    done = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    lines = [line.split() for line in done.stdout.splitlines()]
-    mirrors = [uri for uri, release in lines if not release.endswith("-security") and "security" not in uri]
+    # Not `indextargets`: that tells only of lists that were fetched, and a container image comes without them.
+    found = _RELEASE_FILE.findall(_of_host("apt-get", "update", "--print-uris"))
+    mirrors: list[str] = [uri for uri, suite in found if not suite.endswith("-security") and "security" not in uri]
     if not mirrors:
         raise CouldNotRun("this machine's apt configuration names no Debian mirror: set IOV_HARNESS_DEBIAN_MIRROR")
-    return next((uri for uri in mirrors if uri.rstrip("/").endswith("/debian")), mirrors[0])
+    return next((uri for uri in mirrors if uri.endswith("/debian")), mirrors[0])
 
 
 def _host_acquire() -> str:
     """Give the host's settings of how to fetch (proxies, certificates), fit for another apt.conf."""
-    dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
-    lines = (line for line in dump.splitlines() if line.startswith("Acquire::"))
+    dump = _of_host("apt-config", "dump").splitlines()
+    lines = (line for line in dump if line.startswith("Acquire::"))
     return "\n".join(line for line in lines if not line.startswith(("Acquire::IndexTargets", "Acquire::Languages")))
+
+
+def _of_host(*command: str) -> str:
+    """Ask the host's own apt, which changes nothing there."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CouldNotRun(f"this machine's apt configuration is broken: {_reason(done.stderr)}")
+    return done.stdout
 
 
 def _configure(root: Path, mirror: str) -> Path:

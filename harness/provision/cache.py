@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,9 @@ class Cache:
                 refresh = False
 
     def entries(self) -> list[Entry]:
-        """List the finished entries, the least recently used first."""
+        """List the finished entries, the least recently used first. Raises `CouldNotRun` where the root is a file."""
+        with self._explained(), suppress(FileNotFoundError):
+            next(self.root.iterdir(), None)
         seals = self.root.glob(f"*/*/{SEAL}")
         found = (_read(seal.parent, verify=False) for seal in seals if not seal.parent.name.startswith(_DRAFT))
         return sorted((entry for entry in found if entry), key=lambda entry: entry.last_used)
@@ -215,7 +217,7 @@ def explained(error: OSError, root: Path) -> CouldNotRun:
         )
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return CouldNotRun(f"{where} is not a folder: set IOV_HARNESS_CACHE_DIR to one")
-    return CouldNotRun(f"{where} failed: {error}")
+    return CouldNotRun(f"{where} failed ({error}): set IOV_HARNESS_CACHE_DIR to another folder")
 
 
 def _seal(draft: Path, fields: Mapping[str, Any]) -> None:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,11 @@ from typing import Literal
 from harness.errors import UsageError
 
 _EXPECTED = "expected a bzImage or a vmlinux for x86-64"
-_RELEASE = re.compile(rb"Linux version ([\x21-\x7e]{1,64}) ")
+_LARGEST = 4 * 1024**3
+"""Bytes of a kernel file, debug information and all: a disk image given by mistake is not read into memory."""
+# At most __NEW_UTS_LEN bytes (include/uapi/linux/utsname.h); the name of a folder in lib/modules, so without a '/'.
+_RELEASE = re.compile(rb"(\d[\x21-\x2e\x30-\x7e]{0,63}) ")
+_BANNER = re.compile(rb"Linux version " + _RELEASE.pattern)  # init/version-timestamp.c
 _HEADER_END = 0x268  # Documentation/arch/x86/boot.rst: kernel_info_offset is the last field of the setup header
 _ELF_EXEC, _ELF_X86_64 = 2, 62  # e_type ET_EXEC and e_machine EM_X86_64, include/uapi/linux/elf.h and elf-em.h
 _OTHERS = {b"\x1f\x8b": "a gzip archive", b"MZ": "an EFI program without a Linux setup header"}
@@ -52,29 +58,31 @@ class SetupHeader:
 
 def inspect(path: Path) -> KernelImage:
     """Find out what a kernel file is; raises `UsageError` saying what is wrong with it and what would be right."""
-    try:
-        data = path.read_bytes()
-    except IsADirectoryError as error:
-        raise UsageError(f"kernel {path} is a folder; {_EXPECTED}") from error
-    except OSError as error:
-        raise UsageError(f"kernel {path}: {error.strerror}; {_EXPECTED}") from error
+    data = _content(path)
     header = SetupHeader.read(data)
     if header is not None:
         whole = header.setup_bytes + header.protected_bytes
         # The last paragraph may be partly absent: its length was rounded up to 16 bytes.
         if len(data) + 15 < whole:
             raise UsageError(f"kernel {path} is cut off: a bzImage of {whole} bytes, of which {len(data)} are there")
-        return KernelImage(path, "bzImage", _bzimage_release(data, header))
+        release = _RELEASE.match(data, header.version_at) if header.version_at else None
+        return KernelImage(path, "bzImage", release[1].decode("ascii") if release else "")
     if data[:4] == b"\x7fELF":
         return _vmlinux(path, data)
     raise UsageError(f"kernel {path} is {_described(data)}; {_EXPECTED}")
 
 
-def _bzimage_release(data: bytes, header: SetupHeader) -> str:
-    if not header.version_at:
-        return ""
-    text = data[header.version_at : header.version_at + 128].partition(b"\0")[0]
-    return text.decode("ascii", errors="replace").partition(" ")[0]
+def _content(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST:
+            return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"kernel {path}: {error.strerror}; {_EXPECTED}") from error
+    if stat.S_ISREG(status.st_mode):
+        raise UsageError(f"kernel {path} has {status.st_size} bytes, more than any kernel; {_EXPECTED}")
+    kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+    raise UsageError(f"kernel {path} is {kind}; {_EXPECTED}")
 
 
 def _vmlinux(path: Path, data: bytes) -> KernelImage:
@@ -87,7 +95,7 @@ def _vmlinux(path: Path, data: bytes) -> KernelImage:
     entry_size, count = struct.unpack_from("<HH", data, 58)
     if len(data) < max(program_headers, sections + entry_size * count):
         raise UsageError(f"kernel {path} is cut off: a vmlinux whose sections end after the file; {_EXPECTED}")
-    release = _RELEASE.search(data)
+    release = _BANNER.search(data)
     if release is None:
         raise UsageError(f"kernel {path} is an x86-64 program, but no Linux kernel; {_EXPECTED}")
     return KernelImage(path, "vmlinux", release[1].decode("ascii"))
@@ -100,8 +108,7 @@ def _described(data: bytes) -> str:
         if data.startswith(magic):
             return name
     try:
-        data[:4096].decode("utf-8")
-    except UnicodeDecodeError as error:
-        if error.start < min(len(data), 4096) - 4:
-            return "no kernel at all"
-    return "no kernel at all" if b"\0" in data[:4096] else "a text file"
+        text = codecs.getincrementaldecoder("utf-8")().decode(data[:4096])
+    except UnicodeDecodeError:
+        return "no kernel at all"
+    return "no kernel at all" if "\0" in text else "a text file"

@@ -103,11 +103,19 @@ def _userland_entries(root: Path, wanted: Manifest) -> Iterator[cpio.Entry]:
             continue
         taken.add(name)
     yield from (cpio.symlink(name, target) for name, target in wanted.links.items())
-    applets = subprocess.run([root / _BUSYBOX, "--list-full"], capture_output=True, text=True, check=True)
-    for applet in applets.stdout.split():
+    for applet in _output([str(root / _BUSYBOX), "--list-full"]).split():
         name = f"usr/{applet}" if not applet.startswith("usr/") else applet
         if name not in taken and "/" in applet:
             yield cpio.symlink(name, f"/{_BUSYBOX}")
+
+
+def _output(command: list[str]) -> str:
+    """Run one of the guest root's own programs here."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
+    if done.returncode != 0:
+        why = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        raise CouldNotRun(f"guest root: `{' '.join(command)}` failed: {why}")
+    return done.stdout
 
 
 def _module_entries(root: Path, wanted: Manifest, tree: ModuleTree) -> Iterator[cpio.Entry]:
@@ -122,6 +130,6 @@ def _module_entries(root: Path, wanted: Manifest, tree: ModuleTree) -> Iterator[
         for path in tree.directory.glob("modules.*"):
             shutil.copy(path, folder)
         depmod = Prefix(root).argv("usr/bin/kmod", name="depmod")
-        subprocess.run([*depmod, "-b", staging, tree.release], check=True, capture_output=True)
+        _output([*depmod, "-b", staging, tree.release])
         for path in sorted(folder.iterdir()):
             yield cpio.file(f"usr/{base}/{path.name}", path.read_bytes())

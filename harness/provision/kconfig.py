@@ -9,6 +9,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import lz4.block
@@ -45,8 +46,9 @@ def of(image: Path, release: str = "") -> KernelConfig | None:
     if image.parts[-4:-1] == ("arch", "x86", "boot"):
         files.append(folder / "../../../.config")
     for file in files:
-        if file.is_file():
-            return parse(file.read_text(encoding="utf-8", errors="replace"))
+        with suppress(OSError):  # one that cannot be read, or a name longer than any file's
+            if file.is_file() and (config := parse(file.read_text(encoding="utf-8", errors="replace"))):
+                return config
     return _inside(image.read_bytes())
 
 
@@ -70,11 +72,12 @@ def _inside(data: bytes) -> KernelConfig | None:
     end = data.find(_END, start)
     if start < 0 or end < 0:
         return None
+    unzip = zlib.decompressobj(wbits=31)
     try:
-        text = zlib.decompressobj(wbits=31).decompress(data[start + 8 : end], _CONFIG_LIMIT)
+        text = unzip.decompress(data[start + 8 : end], _CONFIG_LIMIT)
     except zlib.error:
         return None
-    return parse(text.decode("utf-8", errors="replace"))
+    return parse(text.decode("utf-8", errors="replace")) if unzip.eof else None
 
 
 def _decompressed(payload: bytes) -> bytes:
@@ -83,7 +86,7 @@ def _decompressed(payload: bytes) -> bytes:
         if payload.startswith(magic):
             try:
                 return decompress(payload)
-            except (zlib.error, lzma.LZMAError, OSError, ValueError, RuntimeError, zstandard.ZstdError):
+            except (zlib.error, lzma.LZMAError, OSError, lz4.block.LZ4BlockError, zstandard.ZstdError):
                 return b""
     return b""
 
@@ -101,9 +104,9 @@ def _lz4_legacy(payload: bytes) -> bytes:
 
 _CODECS: Mapping[bytes, Callable[[bytes], bytes]] = {
     b"\x1f\x8b": lambda data: zlib.decompressobj(wbits=31).decompress(data, _LIMIT),
-    b"\xfd7zXZ\0": lambda data: lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(data, _LIMIT),
-    b"\x5d\0\0": lambda data: lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(data, _LIMIT),
+    b"\xfd7zXZ\0": lambda data: lzma.LZMADecompressor(lzma.FORMAT_XZ, _LIMIT).decompress(data, _LIMIT),
+    b"\x5d\0\0": lambda data: lzma.LZMADecompressor(lzma.FORMAT_ALONE, _LIMIT).decompress(data, _LIMIT),
     b"BZh": lambda data: bz2.BZ2Decompressor().decompress(data, _LIMIT),
-    b"\x28\xb5\x2f\xfd": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
+    b"\x28\xb5\x2f\xfd": lambda data: zstandard.ZstdDecompressor().stream_reader(data).read(_LIMIT),
     _LZ4_LEGACY: _lz4_legacy,
 }

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from harness import paths
 from harness.errors import CouldNotRun, UsageError
 from harness.provision import image as kernel_image
-from harness.provision import kconfig
+from harness.provision import kconfig, toml
+from harness.provision import modules as kernel_modules
 from harness.provision.apt import AptRoot, FetchFailed, unpack
 from harness.provision.cache import Cache, digest
 from harness.provision.kconfig import KernelConfig
@@ -23,17 +25,29 @@ REFERENCE = "debian-6.12"
 """The kernel that tells a broken harness from a broken kernel: where it boots, QEMU and guest root are sound."""
 
 
+def _regular_expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is no regular expression: {error}") from error
+    return text
+
+
+_Named = Annotated[str, Field(pattern=r"^[^{}]*\{release\}[^{}]*$")]
+"""A text in which one `{release}`, and nothing else, is filled in."""
+
+
 class Recipe(BaseModel):
-    """A `guest-images/kernels/*.toml`: where a distribution keeps one kernel series. See the README beside them."""
+    """A `guest-images/kernels/*.toml`: where a distribution keeps one kernel series."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     summary: str
     suite: str
-    release: str
-    packages: tuple[str, ...]
-    image: str
-    modules: str
+    release: Annotated[str, AfterValidator(_regular_expression)]
+    packages: Annotated[tuple[_Named, ...], Field(min_length=1)]
+    image: _Named
+    modules: _Named
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,7 @@ class Kernel:
 
 def recipes() -> dict[str, Recipe]:
     """Read all recipes, by name."""
-    return {path.stem: _read(path) for path in sorted(paths.kernels().glob("*.toml"))}
+    return {path.stem: toml.read(path, Recipe, "kernel recipe") for path in sorted(paths.kernels().glob("*.toml"))}
 
 
 def provide(cache: Cache, apt: AptRoot, wanted: str, modules: Path | None = None, *, refresh: bool = False) -> Kernel:
@@ -71,26 +85,35 @@ def provide(cache: Cache, apt: AptRoot, wanted: str, modules: Path | None = None
     Raises `UsageError` for an unknown name or a file that is no kernel, `CouldNotRun` when it cannot be fetched.
     """
     if "/" in wanted:
-        return _own(Path(wanted).expanduser(), modules)
+        return _own(Path(wanted), modules)
     if modules is not None:
         raise UsageError(f"--modules goes with a kernel given by path; {wanted!r} is a name and brings its own")
     known = recipes()
     if wanted not in known:
-        hint = f" (a file? write ./{wanted})" if Path(wanted).exists() else ""
+        hint = f" (a file? write ./{wanted})" if os.access(wanted, os.F_OK) else ""
         raise UsageError(f"unknown kernel {wanted!r}{hint}: choose from {', '.join(known)}, or give a path with a '/'")
     return _distribution(cache, apt, wanted, known[wanted], refresh=refresh)
 
 
 def _own(path: Path, modules: Path | None) -> Kernel:
     image = kernel_image.inspect(path)
-    if modules is not None and not modules.is_dir():
+    if modules is not None and not os.access(f"{modules}/.", os.R_OK | os.X_OK):
         raise UsageError(f"--modules {modules}: no such folder; expected one that holds lib/modules/RELEASE")
     resolved = path.resolve()
-    stat = resolved.stat()
-    content = digest(str(resolved), stat.st_size, stat.st_mtime_ns)
+    files = [resolved]
+    if modules is not None:
+        tree = kernel_modules.find(modules, image.release)
+        files += [*tree.files.values(), *sorted(tree.directory.glob("modules.*"))]
+    content = digest(*map(_fingerprint, files))
     return Kernel(
         str(path), resolved, image.release, modules, kconfig.of(resolved, image.release), content, "given by path"
     )
+
+
+def _fingerprint(path: Path) -> tuple[str, int, int]:
+    """Give what changes when a file is built again in its place."""
+    status = path.stat(follow_symlinks=path.exists())
+    return str(path.absolute()), status.st_size, status.st_mtime_ns
 
 
 def _distribution(cache: Cache, apt: AptRoot, name: str, recipe: Recipe, *, refresh: bool) -> Kernel:
@@ -129,18 +152,14 @@ def _fetch(cache: Cache, apt: AptRoot, name: str, recipe: Recipe, draft: Path) -
         with cache.progress.task(f"kernel {name}: unpack"):
             unpack(packages, draft, cache)
             shutil.rmtree(debs)
+        image = recipe.image.format(release=release)
+        if not (draft / image).is_file():
+            raise CouldNotRun(f"kernel {name}: no {image} in {', '.join(names)}, where the recipe has it")
         return {"release": release, "packages": {package.name: package.version for package in packages}}
     assert failure is not None  # noqa: S101 - releases was not empty, so one of them failed
     raise failure
 
 
 def _listed(apt: AptRoot, recipe: Recipe) -> list[str]:
-    prefix, suffix = (part.replace("+", r"\+") for part in recipe.packages[0].split("{release}"))
+    prefix, suffix = map(re.escape, recipe.packages[0].split("{release}"))
     return apt.names(f"{prefix}{recipe.release}{suffix}")
-
-
-def _read(path: Path) -> Recipe:
-    try:
-        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise UsageError(f"kernel recipe {path}: {error}") from error

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from harness.errors import UsageError
+from harness.provision import toml
 
 
 class Modules(BaseModel):
@@ -39,8 +38,4 @@ class Manifest(BaseModel):
 
 def read(folder: Path) -> Manifest:
     """Read the manifest in `folder`; raises `UsageError` naming what is wrong with it."""
-    path = folder / "manifest.toml"
-    try:
-        return Manifest.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise UsageError(f"guest root manifest {path}: {error}") from error
+    return toml.read(folder / "manifest.toml", Manifest, "guest root manifest")

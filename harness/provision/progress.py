@@ -36,7 +36,7 @@ class TerminalProgress(Progress):
 
     def note(self, text: str) -> None:
         """Say one line."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     @contextmanager
     def task(self, text: str) -> Iterator[Advance]:
@@ -45,7 +45,8 @@ class TerminalProgress(Progress):
             with self._lines(text) as advance:
                 yield advance
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+        text_column = TextColumn("{task.description}", markup=False)
+        columns = (text_column, BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         with RichProgress(*columns, console=self._console) as bars:
             bar = bars.add_task(text, total=None)
 

@@ -51,8 +51,9 @@ def ask(path: Path, required: Requirements, origin: str) -> Qemu:
 
     Raises `UsageError` when the file is not a QEMU that runs here.
     """
-    if not path.is_file():
-        raise UsageError(f"QEMU {path}: no such file; give the path of a {PROGRAM} binary")
+    path = path.absolute()  # a bare name would be looked up in PATH
+    if shutil.which(path) is None:
+        raise UsageError(f"QEMU {path}: no such program; give the path of a {PROGRAM} binary")
     command = [str(path), "-machine", "none", "-nodefaults", "-display", "none", "-qmp", "stdio"]
     devices = sorted(required)
     questions: list[dict[str, Any]] = [{"execute": "qmp_capabilities"}, {"execute": "query-version"}]
@@ -70,18 +71,18 @@ def ask(path: Path, required: Requirements, origin: str) -> Qemu:
     try:
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         replies = [answer for answer in answers if "return" in answer or "error" in answer]
-        version = replies[1]["return"]["qemu"]
-    except (ValueError, LookupError, TypeError) as error:
+        version = "{major}.{minor}.{micro}".format(**replies[1]["return"]["qemu"])
+        found = {
+            name: frozenset(item["name"] for item in reply["return"])
+            for name, reply in zip(devices, replies[2:], strict=False)
+            if "return" in reply
+        }
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[0]
         raise UsageError(
             f"QEMU {path} is no {PROGRAM} that runs here: exit code {done.returncode}, it said: {said[:200]}"
         ) from error
-    found = {
-        name: frozenset(item["name"] for item in reply["return"])
-        for name, reply in zip(devices, replies[2:], strict=False)
-        if "return" in reply
-    }
-    return Qemu(path, "{major}.{minor}.{micro}".format(**version), origin, found)
+    return Qemu(path, version, origin, found)
 
 
 def provide(cache: Cache, apt: AptRoot, required: Requirements, *, refresh: bool = False) -> Qemu:

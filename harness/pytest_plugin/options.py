@@ -59,7 +59,9 @@ class Run:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._failure: HarnessError | None = None
-        self.records_all = config.getoption("--run-dir") is not None
+        given: Path | None = config.getoption("--run-dir")
+        self.records_all = given is not None
+        self.planned = given.absolute() if given else record.planned_run()
         self.test_timeout = float(config.getoption("--test-timeout"))
         self.deadline = self._deadline()
 
@@ -82,9 +84,8 @@ class Run:
 
     @functools.cached_property
     def directory(self) -> Path:
-        """The run's folder."""
-        given: Path | None = self._config.getoption("--run-dir")
-        return given.absolute() if given else record.new_run()
+        """The run's folder, made when first asked for."""
+        return record.make_run(self.planned)
 
     @property
     def parts(self) -> Parts:
@@ -103,8 +104,7 @@ class Run:
 
     def join(self, given: Mapping[str, Any]) -> None:
         """Become part of the run that a controller described to this worker."""
-        if given["iov_run_dir"]:
-            self.directory = Path(given["iov_run_dir"])
+        self.planned = Path(given["iov_run_dir"])
         self.deadline = Deadline(given["iov_deadline"], "the run")
 
     def check_deadline(self) -> None:

@@ -20,6 +20,7 @@ from harness.machine.machine import Machine
 from harness.outcome import Outcome, Verdict
 from harness.pytest_plugin.fixtures import MACHINES, folder
 from harness.pytest_plugin.options import RUN
+from harness.pytest_plugin.telling import OUTCOME, shorten, words
 from harness.pytest_plugin.timelimit import time_limit
 from harness.qemu.process import QemuDied
 from harness.qemu.qmp import QmpLost
@@ -30,7 +31,6 @@ _ENDINGS = (Exception, pytest.skip.Exception, pytest.fail.Exception)
 _PACKAGE = Path(__file__).parents[1]
 _GRAVITY = (Outcome.FAIL, Outcome.MISS, Outcome.ERROR, Outcome.KNOWN, Outcome.SKIP, Outcome.PASS)
 """Which outcome a test has whose phases had different ones: the first of these."""
-_LETTERS = {Outcome.FAIL: ("failed", "F"), Outcome.ERROR: ("error", "E"), Outcome.MISS: ("error", "M")}
 
 
 class KernelReported(GuestFailure):
@@ -73,7 +73,7 @@ def _ours(error: BaseException) -> bool:
     return trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(_PACKAGE)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
+@pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Leave a test unrun when the run's time is over, and bound the boot of its machine."""
     if not _uses_machine(item):
@@ -113,10 +113,13 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Give each phase its outcome, and with the last one write the test's record."""
-    report = yield
     run = item.config.stash[RUN]
     if not (_uses_machine(item) or run.records_all):
-        return report
+        return (yield)
+    bare = call.excinfo is not None and _is_bare(item, call.excinfo)
+    report = yield
+    if bare and call.excinfo is not None and report.failed:
+        report.longrepr = words(call.excinfo.value)
     progress = item.stash.setdefault(_PROGRESS, Progress())
     verdict = _phase(item, call, report)
     progress.phases.append(verdict)
@@ -126,19 +129,6 @@ def pytest_runtest_makereport(
         report.user_properties.append(("outcome", str(final.outcome)))
         final.save(folder(item))
     return report
-
-
-def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    """Show an outcome by its own word."""
-    word = getattr(report, "iov_outcome", None)
-    if word is None or (word == Outcome.PASS and report.when != "call"):
-        return None
-    if word == Outcome.KNOWN:
-        return "known", "K", "KNOWN"
-    if word in _LETTERS:
-        category, letter = _LETTERS[Outcome(word)]
-        return category, letter, word
-    return None
 
 
 @dataclass(frozen=True)
@@ -219,9 +209,15 @@ def _phase(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
     )  # fmt: skip
 
 
+def _is_bare(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
+    """Tell whether the exception's words say all: no line of a test has part in it. A bug of ours shows every frame."""
+    outcome, _ = classify(excinfo.value)
+    return outcome is not Outcome.ERROR and not shorten(item, excinfo)
+
+
 def _dress(report: pytest.TestReport, verdict: Verdict) -> None:
     """Give pytest's own report the outcome, in attributes that cross from a worker to its controller."""
-    report.__dict__["iov_outcome"] = str(verdict.outcome)
+    report.__dict__[OUTCOME] = str(verdict.outcome)
     if verdict.outcome is Outcome.KNOWN:
         report.outcome = "skipped"
         report.wasxfail = verdict.reason

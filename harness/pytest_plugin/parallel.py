@@ -22,7 +22,7 @@ _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker, before it starts, which run it belongs to."""
     run = node.config.stash[RUN]
-    node.workerinput["iov_run_dir"] = str(run.directory) if run.records_all else ""
+    node.workerinput["iov_run_dir"] = str(run.planned)
     node.workerinput["iov_deadline"] = run.deadline.remaining()
     node.workerinput["iov_controller"] = os.getpid()
 

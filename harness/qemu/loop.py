@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -32,16 +33,23 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def call(self, work: Coroutine[Any, Any, T], deadline: Deadline) -> T:
-        """Run `work` in the loop and give its result; raises `DeadlineExpired`, and then cancels it."""
-        future = self.start(work)
+        """Run `work` in the loop and give its result; raises `DeadlineExpired`, and then `work` has been cancelled."""
+        future = self.start(_within(work, deadline))
         try:
-            return future.result(deadline.remaining())
-        except TimeoutError:
-            if future.done():  # not ours: `work` itself raised it
-                raise
-            raise deadline.error() from None
+            return future.result()
         finally:
             future.cancel()
+
+
+async def _within(work: Coroutine[Any, Any, T], deadline: Deadline) -> T:
+    seconds = deadline.remaining()
+    try:
+        async with asyncio.timeout(seconds if math.isfinite(seconds) else None) as limit:
+            return await work
+    except TimeoutError:
+        if limit.expired():
+            raise deadline.error() from None
+        raise  # not ours: `work` itself raised it
 
 
 @functools.cache

@@ -34,8 +34,7 @@ def parse(rendered: str, origin: str) -> tuple[Option, ...]:
             continue
         if not line.startswith("-"):
             raise UsageError(f"template {origin}: a line must be one QEMU option (-NAME ARGUMENT), not {line!r}")
-        name, _, argument = line.partition(" ")
-        options.append(Option(name, argument.strip() or None))
+        options.append(Option(*line.split(maxsplit=1)))
     return tuple(options)
 
 

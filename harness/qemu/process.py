@@ -33,7 +33,7 @@ class Exit:
     stderr: str
 
     def __str__(self) -> str:
-        how = f"killed by {signal.Signals(-self.code).name}" if self.code < 0 else f"exit code {self.code}"
+        how = f"killed by {_signal_name(-self.code)}" if self.code < 0 else f"exit code {self.code}"
         return f"QEMU ended, {how}; it said: {self.stderr.strip() or 'nothing'}"
 
 
@@ -80,12 +80,12 @@ class QemuProcess:
         self._on_exit(self.exit)
 
     def kill(self) -> None:
-        """End QEMU at once and wait until it is gone; does nothing when it already is."""
+        """End QEMU at once, with what it started, and wait until it is gone; does nothing when it already is."""
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):
             if self.exit is None:
-                os.kill(self._process.pid, signal.SIGKILL)
+                os.killpg(self._process.pid, signal.SIGKILL)  # the group of its session: it leads both
         self.wait(Deadline(_KILL_TIMEOUT, f"the end of QEMU, process {self._process.pid}"))
 
     def wait(self, deadline: Deadline) -> Exit:
@@ -94,6 +94,13 @@ class QemuProcess:
         self._loop.call(_join(self._watcher), deadline)
         assert self.exit is not None  # noqa: S101 - the watcher sets it last
         return self.exit
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 async def _join(task: asyncio.Task[None]) -> None:

@@ -3,27 +3,27 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, TemplateError, Undefined
 from jinja2.sandbox import SandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness import paths
-from harness.errors import UsageError
+from harness.errors import UsageError, unknown
+from harness.provision import toml
 
 Value = int | bool | str
 Parameters = Mapping[str, Value]
 
 _BASES = "bases"
 _WORDS_OF_BOOL = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
-_D = TypeVar("_D", bound="_Definition")
 _expressions = SandboxedEnvironment(undefined=StrictUndefined)
+_MISTAKES = (TemplateError, TypeError, ValueError, ArithmeticError)
+"""What a mistaken expression raises."""
 
 
 class _Data(BaseModel):
@@ -56,7 +56,7 @@ class Parameter(_Data):
             low = "" if self.minimum is None else str(self.minimum)
             high = "" if self.maximum is None else str(self.maximum)
             return f"{low}..{high}" if low or high else "a whole number"
-        return "on or off" if self.type == "bool" else "text"
+        return "on or off" if self.type == "bool" else "text of one line"
 
     def read(self, value: Any) -> Value | None:
         """Give `value` (text from a command line, or a Python value) in this parameter's type; None when it is not."""
@@ -118,7 +118,7 @@ class Profile:
         """
         for name in given:
             if name not in self.parameters:
-                raise UsageError(f"profile {self.name}: {_unknown('parameter', name, self.parameters)}")
+                raise UsageError(f"profile {self.name}: {unknown('parameter', name, self.parameters)}")
         values: dict[str, Value] = {}
         for name, parameter in self.parameters.items():
             wanted = given[name] if name in given else self._default(parameter, values)
@@ -128,8 +128,7 @@ class Profile:
             values[name] = value
         for rule in self.rules:
             if not self._evaluate(rule.require, values):
-                message = _expressions.from_string(rule.message).render(values)
-                raise UsageError(f"profile {self.name}: {message}")
+                raise UsageError(f"profile {self.name}: {self._rendered(rule.message, values)}")
         return values
 
     def _default(self, parameter: Parameter, values: Parameters) -> Any:
@@ -138,9 +137,16 @@ class Profile:
 
     def _evaluate(self, expression: str, values: Parameters) -> Any:
         try:
-            return _expressions.compile_expression(expression, undefined_to_none=False)(**values)
-        except TemplateError as error:
+            found = _expressions.compile_expression(expression, undefined_to_none=False)(**values)
+            return str(found) if isinstance(found, Undefined) else found  # its str() raises, naming it
+        except _MISTAKES as error:
             raise UsageError(f"profile {self.name}: {expression!r} does not evaluate: {error}") from error
+
+    def _rendered(self, message: str, values: Parameters) -> str:
+        try:
+            return _expressions.from_string(message).render(values)
+        except _MISTAKES as error:
+            raise UsageError(f"profile {self.name}: the message {message!r} does not render: {error}") from error
 
 
 class Library:
@@ -158,19 +164,17 @@ class Library:
 
     def get(self, name: str) -> Profile:
         """Read one profile; raises `UsageError` for an unknown name or a file that is not as it should be."""
-        for folder in self.folders:
-            path = folder / f"{name}.toml"
-            if path.is_file() and Path(name).name == name:
-                return self._read(path)
-        raise UsageError(_unknown("profile", name, self.names()))
+        if name not in self.names():
+            raise UsageError(unknown("profile", name, self.names()))
+        return self._read(next(path for folder in self.folders if (path := folder / f"{name}.toml").exists()))
 
     def _read(self, path: Path) -> Profile:
-        own = _load(path, _ProfileDefinition)
+        own = toml.read(path, _ProfileDefinition, "profile")
         bases = (folder / _BASES / f"{own.base}.toml" for folder in self.folders)
         base_path = next((candidate for candidate in bases if candidate.is_file()), None)
         if base_path is None:
             raise UsageError(f"profile {path}: there is no base machine {own.base!r}")
-        base = _load(base_path, _Definition)
+        base = toml.read(base_path, _Definition, "profile")
         if not path.with_suffix(".j2").is_file():
             raise UsageError(f"profile {path}: its template {path.with_suffix('.j2').name} is missing")
         return Profile(
@@ -191,19 +195,9 @@ def joined(requirements: Iterable[Requirements]) -> Requirements:
     return Requirements(devices=devices, kernel=kernel)
 
 
-def _load(path: Path, kind: type[_D]) -> _D:
-    try:
-        return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"profile {path} is not TOML: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"profile {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-
-
 def _parse(kind: str, value: Any) -> Value | None:
     if kind == "str":
-        return value if isinstance(value, str) else None
+        return value if isinstance(value, str) and value.isprintable() else None
     if isinstance(value, bool):
         return value if kind == "bool" else None
     if isinstance(value, int):
@@ -216,10 +210,3 @@ def _parse(kind: str, value: Any) -> Value | None:
         return int(value, 0)
     except ValueError:
         return None
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"unknown {what} {name!r}{hint} (there are: {', '.join(names)})"

@@ -111,15 +111,16 @@ class Monitor:
         """Let go of the connection; QEMU may be gone already."""
         if self._pump is not None:
             self._pump.cancel()
-        disconnect = self._loop.start(self._disconnect())
-        disconnect.result(COMMAND_TIMEOUT)
-        self._record.close()
+        try:
+            self._loop.start(self._disconnect()).result(COMMAND_TIMEOUT)
+        finally:
+            self._record.close()
 
     async def _disconnect(self) -> None:
         try:
             await self._client.disconnect()
-        except (QMPError, OSError, EOFError):
-            return  # that QEMU went first is what we wanted
+        except (QMPError, OSError, EOFError, ValueError):
+            return  # that QEMU went first, if need be babbling, is what we wanted
 
     async def _collect(self) -> None:
         async for message in self._listener:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -42,7 +43,8 @@ def private_folder() -> Iterator[Path]:
 
 def note_pid(folder: Path, pid: int) -> None:
     """Write down which QEMU uses the folder, with its start time, so that a sweep ends no other process."""
-    (folder / _PID).write_text(f"{pid} {psutil.Process(pid).create_time()}\n", encoding="ascii")
+    with suppress(psutil.NoSuchProcess):  # it has ended already
+        (folder / _PID).write_text(f"{pid} {psutil.Process(pid).create_time()}\n", encoding="ascii")
 
 
 def sweep() -> list[Path]:
@@ -60,8 +62,8 @@ def _sweep(root: Path) -> list[Path]:
                 _end_qemu(folder)
                 shutil.rmtree(folder, ignore_errors=True)
                 swept.append(folder)
-        except BlockingIOError:
-            continue  # its owner lives
+        except (BlockingIOError, FileNotFoundError):
+            continue  # its owner lives, or has just removed it
     return swept
 
 
@@ -79,10 +81,12 @@ def _root() -> Path:
     root = paths.runtime()
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stat = root.stat()
+        status = root.lstat()
     except OSError as error:
         raise CouldNotRun(f"folder for sockets {root}: {error.strerror}", stage=Stage.QEMU) from error
-    if stat.st_uid != os.getuid() or stat.st_mode & 0o077:
+    if stat.S_ISLNK(status.st_mode):  # anybody may have made it, and a sweep would empty what it leads to
+        raise CouldNotRun(f"folder for sockets {root} is a symbolic link; remove it", stage=Stage.QEMU)
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise CouldNotRun(f"folder for sockets {root} belongs to or is open to others; remove it", stage=Stage.QEMU)
     return root
 

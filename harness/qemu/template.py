@@ -51,7 +51,7 @@ class Renderer:
             loader=FileSystemLoader(list(folders)), undefined=StrictUndefined, autoescape=False,  # noqa: S701 - no HTML
             trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
         )  # fmt: skip
-        # Jinja's own tojson writes for HTML (\u0027 for a quote); QEMU reads plain JSON.
+        # tojson then keeps the order given; that it writes a quote as \u0027, for HTML, is nothing to a reader of JSON.
         self._environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
 
     def command_line(
@@ -59,24 +59,17 @@ class Renderer:
     ) -> tuple[Option, ...]:
         """Give all options of a cold boot. Raises `UsageError` for a template that does not render."""
         name = f"{profile.name}.j2"
-        names: dict[str, Any] = {
-            **parameters, **asdict(software), "kernel": _escaped(software.kernel),
-            "initramfs": _escaped(software.initramfs), "wiring": wiring,
-        }  # fmt: skip
+        names: dict[str, Any] = {**parameters, **asdict(software), "wiring": wiring}
         try:
             rendered = self._environment.get_template(name).render(names)
         except TemplateSyntaxError as error:
             raise UsageError(f"template {error.name or name}, line {error.lineno}: {error.message}") from error
-        except TemplateError as error:
+        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise UsageError(f"template {name}: {error}") from error
         return parse(rendered, name)
 
 
 def socket_at(path: Path) -> str:
     """Give the `-chardev` argument of a socket on which QEMU listens at `path`."""
-    return f"socket,path={_escaped(path)},server=on,wait=off"
-
-
-def _escaped(path: Path) -> str:
-    """Give a path as QEMU's option syntax wants it: a comma is written twice."""
-    return str(path).replace(",", ",,")
+    written = str(path).replace(",", ",,")  # as QEMU wants it in `-chardev`, though not in `-kernel` and `-initrd`
+    return f"socket,path={written},server=on,wait=off"

@@ -55,6 +55,7 @@ def test_a_kernel_that_panics_where_the_reference_boots_fails(
     assert verdict["outcome"] == "FAIL"
     assert PANIC in verdict["reason"]
     assert "the reference kernel debian-6.12 boots on the same machine" in verdict["reason"]
+    assert "Call Trace" in verdict["detail"], "the last lines of its console"
 
 
 def test_a_kernel_without_a_driver_for_its_nic_is_lost_in_init_and_says_so(
@@ -65,5 +66,6 @@ def test_a_kernel_without_a_driver_for_its_nic_is_lost_in_init_and_says_so(
     done = harness_test(str(PROVOKED), "-k", "test_passes", "--kernel", str(mine), "--json", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     (verdict, *_) = json.loads(done.stdout)["tests"]
-    assert (verdict["outcome"], verdict["stage"]) == ("MISS", "ssh")
-    assert "no NIC has the address" in verdict["detail"]
+    assert (verdict["outcome"], verdict["stage"]) == ("MISS", "init")
+    assert "no NIC has the address" in verdict["reason"]
+    assert "iov-harness: init" in verdict["detail"], "the last lines of its console"

@@ -1,82 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Consoles as Linux 6.12 and 7.3 write them: those of SR-IOV and of memory are shortened from real guests."""
+"""Every kind of report is found, whole and with its title, and nothing that only looks like one."""
 
 from __future__ import annotations
 
 import re
-import tracemalloc
-from collections.abc import Iterable
 
 import pytest
-
-from harness.guest.reports import (
-    LINE_CHARACTERS,
-    PATTERNS,
-    REPORT_LINES,
-    REPORTS_KEPT,
-    KernelReport,
-    ReportKind,
-    ReportScanner,
+from consoles import (
+    AFTER,
+    BEFORE,
+    CUT,
+    FRAMES,
+    HUNG,
+    KASAN,
+    KILLED,
+    MARK,
+    OOPS,
+    PANIC,
+    SYSFS,
+    WARN_6,
+    WARN_7,
+    kinds,
+    scanned,
+    stamped,
 )
-from harness.text import decoded
 
-BEFORE = "pci 0000:01:10.0: [8086:10ca] type 00 class 0x020000 PCIe Endpoint"
-AFTER = "igb 0000:01:00.0: 2 VFs allocated"
-FRAMES = """\
-CPU: 0 UID: 0 PID: 145 Comm: init Not tainted 6.12.107+deb13-amd64 #1  Debian 6.12.107-1
-Hardware name: QEMU Standard PC (Q35 + ICH9, 2009), BIOS 1.17.0-debian-1.17.0-1~bpo13+1 04/01/2014
-Call Trace:
- <TASK>
- dump_stack_lvl+0x5d/0x80
- sriov_numvfs_store+0xd7/0x180
- ? __pte_offset_map+0x1b/0x180
- entry_SYSCALL_64_after_hwframe+0x76/0x7e
-RIP: 0033:0x47b7a0
-Code: 40 00 48 c7 c2 e0 ff ff ff f7 d8 64 89 02 48 c7 c0 ff ff ff ff eb b7 0f 1f 00 80 3d
-RSP: 002b:00007ffca6a72178 EFLAGS: 00000202 ORIG_RAX: 0000000000000001
-RAX: ffffffffffffffda RBX: 0000000000000001 RCX: 000000000047b7a0
-R13: 000000003443f3a0 R14: 0000000000000001 R15: 00007ffca6a721e0
- </TASK>"""
-CUT = "------------[ cut here ]------------"
-MARK = "---[ end trace 0000000000000000 ]---"
-OOPS = f"""\
-BUG: kernel NULL pointer dereference, address: 00000000000000d0
-#PF: supervisor read access in kernel mode
-#PF: error_code(0x0000) - not-present page
-PGD 2a6e067 P4D 2a67067 PUD 2534067 PMD 0
-Oops: Oops: 0000 [#1] SMP NOPTI
-{FRAMES}
-Modules linked in: pci_pf_stub
-CR2: 00000000000000d0
-{MARK}
-RIP: 0010:device_del+0x3e/0x3e0
-RSP: 0018:ff54eb3700423bc0 EFLAGS: 00010246
-R10: 0000000000000004 R11: 0000000000000000 R12: ff162049023550d0
-FS:  0000000030ccb3c0(0000) GS:ff162049612e7000(0000) knlGS:0000000000000000
-CS:  0010 DS: 0000 ES: 0000 CR0: 0000000080050033
-CR2: 00000000000000d0 CR3: 0000000002a71000 CR4: 0000000000751ef0
-PKRU: 55555554
-note: init[111] exited with irqs disabled"""
-PANIC = f"""\
-Kernel panic - not syncing: Fatal exception
-{FRAMES}
-Kernel Offset: 0x23e00000 from 0xffffffff81000000 (relocation range: 0xffffffff80000000-0xffffffffbfffffff)
----[ end Kernel panic - not syncing: Fatal exception ]---"""
-WARN_6 = f"""\
-{CUT}
-WARNING: CPU: 0 PID: 145 at drivers/pci/probe.c:2654 pci_device_add+0x5a0/0x600
-Modules linked in: pci_pf_stub
-{FRAMES}
-{MARK}"""
-WARN_7 = f"""\
-{CUT}
-refcount_t: underflow; use-after-free.
-WARNING: lib/refcount.c:28 at refcount_warn_saturate+0x55/0x90, CPU#0: init/111
-{FRAMES}
-{MARK}"""
-SYSFS = f"""\
-sysfs: cannot create duplicate filename '/devices/pci0000:00/0000:00:01.0/0000:01:10.0'
-{FRAMES}"""
+from harness.guest.reports import PATTERNS, ReportKind
+
 CIRCULAR = f"""\
 ======================================================
 WARNING: possible circular locking dependency detected
@@ -103,37 +53,6 @@ other info that might help us debug this:
 
 stack backtrace:
 {FRAMES}"""
-HUNG = """\
-INFO: task sh:145 blocked for more than 120 seconds.
-      Not tainted 6.12.107+deb13-amd64 #1 Debian 6.12.107-1
-"echo 0 > /proc/sys/kernel/hung_task_timeout_secs" disables this message.
-task:sh              state:D stack:0     pid:145   tgid:145   ppid:1      flags:0x00004002
-Call Trace:
- <TASK>
- schedule_preempt_disabled+0x15/0x30
- </TASK>
-INFO: task sh:145 is blocked on a mutex likely owned by task sh:146.
-task:sh              state:D stack:0     pid:146   tgid:146   ppid:1      task_flags:0x400000 flags:0x00004002
-Call Trace:
- <TASK>
- __mutex_lock+0xa8/0xc30
- </TASK>"""
-KASAN = f"""\
-==================================================================
-BUG: KASAN: slab-use-after-free in pci_iov_remove_virtfn+0x2d/0x120
-Read of size 8 at addr ff1100000a2b4010 by task sh/145
-
-{FRAMES}
-
-Allocated by task 145:
- kasan_save_stack+0x33/0x60
-
-The buggy address belongs to the object at ff1100000a2b4000
- which belongs to the cache kmalloc-2k of size 2048
-Memory state around the buggy address:
->ff1100000a2b4000: fa fb fb fb fb fb fb fb fb fb fb fb fb fb fb fb
-                         ^
-=================================================================="""
 RULED = """\
 ==================================================================
 BUG: {name} in pci_read_config_word+0x2d/0x120
@@ -228,10 +147,6 @@ UBSAN: array-index-out-of-bounds in drivers/pci/iov.c:512:9
 index 7 is out of range for type 'resource [6]'
 {FRAMES}
 ---[ end trace ]---"""
-KILLED = (
-    "Out of memory: Killed process 147 (tail) total-vm:194784kB, anon-rss:192640kB, file-rss:0kB, "
-    "shmem-rss:1324kB, UID:0 pgtables:420kB oom_score_adj:0"
-)
 FAILED = "sh: page allocation failure: order:9, mode:0xdc0(GFP_KERNEL|__GFP_ZERO), nodemask=(null),cpuset=/"
 HELD = """\
 ================================================
@@ -335,27 +250,6 @@ note: BUG at nothing
 ------------[ cut here ]------------""".splitlines()
 
 
-def stamped(text: str, start: float = 8.9, caller: str = "") -> list[str]:
-    return [f"[{start + number / 1e6:12.6f}]{caller} {line}" for number, line in enumerate(text.splitlines())]
-
-
-def scanner_fed(lines: Iterable[str]) -> ReportScanner:
-    scanner = ReportScanner()
-    for line in lines:
-        scanner.feed(line)
-    return scanner
-
-
-def scanned(lines: Iterable[str]) -> list[KernelReport]:
-    scanner = scanner_fed(lines)
-    scanner.finish()
-    return scanner.reports
-
-
-def kinds(lines: Iterable[str]) -> list[ReportKind]:
-    return [report.kind for report in scanned(lines)]
-
-
 @pytest.mark.parametrize(("kind", "sample"), SAMPLES)
 def test_a_report_is_found_whole_between_other_lines(kind: ReportKind, sample: str) -> None:
     lines = stamped(f"{BEFORE}\n{sample}\n{AFTER}\n{AFTER}")
@@ -413,199 +307,6 @@ def test_every_kind_and_every_pattern_is_met_by_a_sample() -> None:
 def test_no_pattern_has_groups_and_every_one_names_its_kernel_function() -> None:
     assert [pattern.start for pattern in PATTERNS if re.compile(pattern.start).groups] == []
     assert [pattern.source for pattern in PATTERNS if not re.match(r"[\w/]+\.[ch]\b", pattern.source)] == []
-
-
-def test_an_oops_that_panics_the_kernel_is_an_oops_and_a_panic() -> None:
-    reports = scanned(stamped(f"{OOPS}\n{PANIC}"))
-
-    assert [report.kind for report in reports] == [K.OOPS, K.PANIC]
-    assert reports[0].lines[-1].endswith("exited with irqs disabled")
-    assert reports[1].title == "Kernel panic - not syncing: Fatal exception"
-
-
-def test_removing_a_pf_with_its_vfs_on_gives_one_report_for_each_thing_that_breaks() -> None:
-    kobject = "kobject: kobject_add_internal failed for 0000:01:10.0 with -EEXIST, don't try to register things"
-    reports = scanned(stamped(f"{BEFORE}\n{SYSFS}\n{kobject}\n{WARN_6}\n{OOPS}\n{AFTER}"))
-
-    assert [report.kind for report in reports] == [K.DUPLICATE, K.WARN, K.OOPS]
-    assert reports[0].lines[-1].endswith(" </TASK>")
-    assert [report.lines[0].split("] ", 1)[1] for report in reports[1:]] == [CUT, OOPS.splitlines()[0]]
-
-
-def test_a_warning_inside_an_oops_ends_it_and_takes_its_own_cut_here_along() -> None:
-    head = "\n".join(OOPS.splitlines()[:8])
-    lines = stamped(f"{head}\n{WARN_6}\n{AFTER}")
-
-    oops, warn = scanned(lines)
-
-    assert (oops.kind, warn.kind) == (K.OOPS, K.WARN)
-    assert list(oops.lines) == lines[:8]
-    assert list(warn.lines) == lines[8:-1]
-    assert warn.line_number == 9
-
-
-def test_a_panic_behind_a_sanitizers_report_leaves_it_its_closing_ruler() -> None:
-    kasan, panic = scanned(stamped(f"{KASAN}\nKernel panic - not syncing: KASAN: panic_on_warn set ..."))
-
-    assert kasan.lines[-1].endswith("====")
-    assert len(panic.lines) == 1
-
-
-def test_a_second_oops_of_another_task_is_a_second_report() -> None:
-    assert kinds(stamped(f"{OOPS}\n{OOPS.replace('#1', '#2')}")) == [K.OOPS, K.OOPS]
-
-
-def test_a_headline_that_could_continue_a_report_begins_one_once_that_is_complete() -> None:
-    general = "Oops: general protection fault, probably for non-canonical address 0xdead: 0000 [#2] SMP"
-    assert kinds(stamped(f"{OOPS}\n{general}\n{MARK}")) == [K.OOPS, K.OOPS]
-
-
-def test_hung_tasks_are_a_report_each() -> None:
-    reports = scanned(stamped(f"{HUNG}\n{HUNG.replace(':145', ':146')}\n{AFTER}"))
-
-    assert [report.title[:19] for report in reports] == ["INFO: task sh:145 b", "INFO: task sh:146 b"]
-
-
-def test_a_new_boot_ends_the_panic_that_led_to_it() -> None:
-    panic = "\n".join(PANIC.splitlines()[:4])  # with panic=-1 the machine restarts before the end is printed
-    reports = scanned(stamped(f"{panic}\nLinux version 7.3.4 (kernel@debian.org) #1 SMP PREEMPT_DYNAMIC\n{SYSFS}"))
-
-    assert [(report.kind, len(report.lines)) for report in reports] == [
-        (K.PANIC, 4),
-        (K.DUPLICATE, len(SYSFS.splitlines())),
-    ]
-
-
-def test_a_panic_is_known_at_once_and_for_good() -> None:
-    scanner = scanner_fed(stamped(OOPS))
-    assert not scanner.panicked
-
-    scanner.feed("[   12.000000] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000009")
-    assert scanner.panicked
-
-    for line in stamped(SYSFS):
-        scanner.feed(line)
-    scanner.finish()
-    assert scanner.panicked
-
-
-def test_a_report_shows_as_it_stands_while_it_is_printed_and_finishing_twice_changes_nothing() -> None:
-    lines = stamped(OOPS)
-    scanner = scanner_fed(lines[:3])
-    assert [report.lines for report in scanner.reports] == [tuple(lines[:3])]
-
-    scanner.feed(lines[3])
-    assert [len(report.lines) for report in scanner.reports] == [4]
-
-    scanner.finish()
-    scanner.finish()
-    assert [len(report.lines) for report in scanner.reports] == [4]
-
-
-def test_lists_given_out_do_not_change_later() -> None:
-    scanner = scanner_fed(stamped(f"{WARN_6}\n{AFTER}"))
-    before = scanner.reports
-
-    for line in stamped(f"{SYSFS}\n{AFTER}"):
-        scanner.feed(line)
-
-    assert len(before) == 1
-    assert len(scanner.reports) == 2
-
-
-def test_user_space_that_mentions_a_report_does_not_make_one() -> None:
-    assert kinds([*stamped(BEFORE), "Kernel panic - not syncing: says the test", *WARN_6.splitlines()]) == []
-    assert kinds(stamped("test: looking for WARNING: CPU: 0 PID: 1 at a.c:1 b+0x1/0x2\nsh: BUG: no")) == []
-    assert kinds(["test: looking for [    8.900000] BUG: unable to handle page fault for address: 0"]) == []
-
-
-def test_user_space_lines_between_those_of_a_report_are_left_out_but_numbered() -> None:
-    kernel = stamped(WARN_6)
-    lines = ["booted", kernel[0], "[  OK  ] Started sshd", kernel[1], "WARNING: a shell says", *kernel[2:]]
-
-    (report,) = scanned([*stamped(BEFORE), *lines])
-
-    assert list(report.lines) == kernel
-    assert report.line_number == 3
-
-
-@pytest.mark.parametrize("prompt", ["debian login: ", "root@debian:~# ", "[root@fedora ~]# ", "$ ", "Password: "])
-def test_a_kernel_line_behind_an_unfinished_prompt_counts(prompt: str) -> None:
-    first, *rest = stamped(HUNG)
-
-    (report,) = scanned([f"{prompt}{first}", *rest])
-
-    assert report.title == "INFO: task sh:145 blocked for more than 120 seconds."
-
-
-def test_a_kernel_line_behind_a_carriage_return_counts() -> None:
-    assert kinds([decoded(f"progress 10%\r{stamped(KILLED)[0]}\r".encode())]) == [K.OOM]
-
-
-def test_terminal_escapes_around_a_kernel_line_do_not_hide_it() -> None:
-    raw = [f"\x1b[0;1;31m{line}\x1b[0m\r".encode() for line in stamped(WARN_7)]
-
-    (report,) = scanned(decoded(line).rstrip("\n") for line in raw)
-
-    assert report.lines == tuple(stamped(WARN_7))
-
-
-def test_a_cut_here_that_leads_nowhere_is_forgotten() -> None:
-    lines = stamped("\n".join([CUT, *[BEFORE] * 20, "BUG: Bad rss-counter state mm:0 type:MM_ANONPAGES val:1"]))
-
-    (report,) = scanned(lines)
-
-    assert report.lines == (lines[-1],)
-    assert report.line_number == len(lines)
-
-
-def test_a_report_that_never_ends_is_cut_and_what_follows_is_still_found() -> None:
-    lines = stamped("\n".join([*WARN_6.splitlines()[:3], *[BEFORE] * 1000, SYSFS]))
-
-    warn, duplicate = scanned(lines)
-
-    assert list(warn.lines) == lines[:REPORT_LINES]
-    assert duplicate.kind is K.DUPLICATE
-
-
-def test_a_scan_that_finds_leaks_without_end_stays_bounded() -> None:
-    lines = stamped("\n".join(["kmemleak: unreferenced object 0xff1100000a2b4000 (size 64):"] * 1000))
-
-    assert [len(report.lines) for report in scanned(lines)] == [REPORT_LINES] * 8 + [1000 - 8 * REPORT_LINES]
-
-
-def test_a_line_without_end_is_cut() -> None:
-    (report,) = scanned([stamped(KILLED)[0] + "x" * 10_000_000])
-
-    assert len(report.text) == LINE_CHARACTERS
-
-
-def test_the_first_report_of_a_kind_is_kept_however_late_it_comes_and_the_others_are_counted() -> None:
-    warns = stamped("\n".join([WARN_6] * (REPORTS_KEPT + 10)))
-    scanner = scanner_fed([*warns, *stamped(KASAN), *stamped(KASAN), *stamped(KASAN)])
-    open_and_dropped = scanner.reports
-    scanner.finish()
-
-    assert [report.kind for report in scanner.reports] == [K.WARN] * REPORTS_KEPT + [K.KASAN]
-    assert scanner.reports == open_and_dropped
-    assert scanner.dropped == {K.WARN: 10, K.KASAN: 2}
-
-
-def test_a_console_without_end_takes_bounded_memory() -> None:
-    lines = stamped(f"{WARN_6}\n{CUT}\n{BEFORE}\n{AFTER * 50}")
-    scanner = scanner_fed(lines * (REPORTS_KEPT + 1))
-    tracemalloc.start()
-    try:
-        for _ in range(1000):
-            for line in lines:
-                scanner.feed(line)
-        grown, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-
-    assert grown < 50_000
-    assert len(scanner.reports) == REPORTS_KEPT
-    assert scanner.dropped == {K.WARN: 1001}
 
 
 def test_a_kind_is_a_lowercase_word_that_compares_as_text() -> None:

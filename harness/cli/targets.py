@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which tests `harness test` is asked for: files of the user's, or of the harness, whichever a name means."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import paths
+from harness.errors import UsageError
+
+_ALL = Path("tests/guest")
+
+
+@dataclass(frozen=True)
+class Targets:
+    """pytest's arguments, with every test file as an absolute path, and the folder that node ids start from."""
+
+    arguments: tuple[str, ...]
+    rootdir: Path
+
+    @classmethod
+    def of(cls, arguments: list[str]) -> Targets:
+        """Resolve test files against the current folder first, then against the harness's own tests.
+
+        Raises `UsageError` for a word that is neither a file nor an option's.
+        """
+        resolved: list[str] = []
+        files: list[Path] = []
+        for before, word in zip(["", *arguments], arguments, strict=False):
+            name, _, node = word.partition("::")
+            found = None if word.startswith("-") else _found(name)
+            if found is not None:
+                files.append(found)
+                resolved.append(f"{found}::{node}" if node else str(found))
+                continue
+            if not word.startswith(("-", "@")) and not before.startswith("-") and "--pyargs" not in arguments:
+                raise UsageError(f"{word}: no such test file or folder, here or among the harness's own tests")
+            resolved.append(word)
+        if not files:
+            files = [paths.data_root() / _ALL]
+            resolved.append(str(files[0]))
+        return cls(tuple(resolved), _rootdir(files))
+
+
+def _found(name: str) -> Path | None:
+    """Give the file that a name means; None for what is none, such as an option's value."""
+    for path in (Path(name), paths.data_root() / name):
+        try:
+            if path.exists():
+                return path.absolute()
+        except OSError:  # a name that is too long, say, because it is none
+            return None
+    return None
+
+
+def _rootdir(files: list[Path]) -> Path:
+    """Root the harness's own tests in its data, so that their ids are the same everywhere; others where they are."""
+    if all(file.is_relative_to(paths.data_root()) for file in files):
+        return paths.data_root()
+    folders = [file if file.is_dir() else file.parent for file in files]
+    return Path(os.path.commonpath([Path.cwd(), *folders]))

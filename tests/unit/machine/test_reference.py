@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whose fault a boot that failed was, asked of a reference kernel that boots, or does not, without any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from harness.errors import CouldNotRun, GuestFailure, Stage, UsageError
+from harness.machine import reference
+from harness.machine.machine import Spec
+from harness.machine.parts import Parts, Store
+from harness.machine.reference import KernelDoesNotBoot, Reference
+from harness.provision.kernel import REFERENCE
+from harness.qemu.profile import Library
+
+LOST = CouldNotRun("machine igb-sriov lost at stage kernel: nothing", stage=Stage.KERNEL, detail="  | Linux version")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    name: str
+
+    @property
+    def is_reference(self) -> bool:
+        return self.name == REFERENCE
+
+
+@dataclass(frozen=True)
+class FewParts:
+    kernel: Kernel
+
+
+@dataclass(frozen=True)
+class Settings:
+    boot_timeout: float = 7.0
+
+
+@dataclass
+class Shelf:
+    """A store of parts that are names, and of kernels that boot or raise what `raises` says."""
+
+    raises: BaseException | None = None
+    library: Library = field(default_factory=Library)
+    settings: Settings = field(default_factory=Settings)
+    booted: list[tuple[Spec, Path, float]] = field(default_factory=list)
+
+    def parts(self) -> FewParts:
+        return FewParts(Kernel("mine"))
+
+    def with_kernel(self, parts: FewParts, name: str) -> FewParts:
+        return replace(parts, kernel=Kernel(name))
+
+    @contextmanager
+    def boot(self, spec: Spec, directory: Path, timeout: float) -> Iterator[None]:
+        self.booted.append((spec, directory, timeout))
+        if self.raises is not None:
+            raise self.raises
+        yield
+
+
+def spec_of(kernel: str = "mine", profile: str = "igb-sriov") -> Spec:
+    return Spec(Library().get(profile), {}, cast("Parts", FewParts(Kernel(kernel))), ())
+
+
+@pytest.fixture
+def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    """Make a store whose reference kernel boots."""
+    made = Shelf()
+    monkeypatch.setattr(reference, "booted", made.boot)
+    return made
+
+
+@pytest.fixture
+def asked(shelf: Shelf, tmp_path: Path) -> Reference:
+    """Make the one that is asked."""
+    return Reference(cast("Store", shelf), tmp_path / "run")
+
+
+def test_a_kernel_that_is_lost_where_the_reference_boots_is_to_blame(asked: Reference) -> None:
+    blamed = asked.judged(LOST, spec_of())
+    assert isinstance(blamed, KernelDoesNotBoot)
+    assert isinstance(blamed, GuestFailure)
+    assert str(blamed) == f"{LOST}; the reference kernel {REFERENCE} boots on the same machine"
+    assert blamed.__cause__ is LOST
+    assert blamed.__notes__ == [LOST.detail]
+
+
+@pytest.mark.parametrize("error", [CouldNotRun("no QEMU", stage=Stage.QEMU), UsageError("no such kernel")])
+def test_where_the_reference_does_not_boot_either_nobody_is_blamed(
+    shelf: Shelf, asked: Reference, error: Exception
+) -> None:
+    shelf.raises = error
+    assert asked.judged(LOST, spec_of()) is LOST
+
+
+@pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.KERNEL])
+def test_what_is_lost_at_another_stage_is_not_asked_about(shelf: Shelf, asked: Reference, stage: Stage) -> None:
+    lost = CouldNotRun("x", stage=stage)
+    assert asked.judged(lost, spec_of()) is lost
+    assert not shelf.booted
+
+
+def test_the_reference_is_not_measured_against_itself(shelf: Shelf, asked: Reference) -> None:
+    assert asked.judged(LOST, spec_of(REFERENCE)) is LOST
+    assert not shelf.booted
+
+
+@pytest.mark.parametrize("error", [None, CouldNotRun("x", stage=Stage.KERNEL)])
+def test_the_reference_is_booted_once_however_many_machines_are_lost(
+    shelf: Shelf, asked: Reference, error: Exception | None
+) -> None:
+    shelf.raises = error
+    verdicts = {type(asked.judged(LOST, spec_of(profile=name))) for name in Library().names()}
+    assert verdicts == {CouldNotRun if error else KernelDoesNotBoot}
+    assert len(shelf.booted) == 1
+
+
+def test_the_reference_boots_alone_in_a_folder_of_its_own(shelf: Shelf, asked: Reference, tmp_path: Path) -> None:
+    asked.judged(LOST, spec_of())
+    ((spec, directory, timeout),) = shelf.booted
+    found = cast("Any", spec)
+    assert (found.profile.name, found.parts.kernel.name, timeout) == ("minimal", REFERENCE, 7.0)
+    assert directory == tmp_path / "run" / "reference-kernel"
+    assert directory.is_dir()
+
+
+def test_a_bug_of_ours_is_not_taken_for_a_kernel_that_does_not_boot(shelf: Shelf, asked: Reference) -> None:
+    shelf.raises = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        asked.judged(LOST, spec_of())
