@@ -46,6 +46,7 @@ def shell(
         typer.echo(options.shell(str(machine_spec.parts.qemu.path), machine_spec.command_line(wiring)))
         return
     flags.announce(machine_spec.parts)
+    output.console(stderr=True).print(f"booting {profile} ...")
     directory = record.folder_for(record.new_run(), f"shell-{profile}")
     with booted(machine_spec, directory, store.settings.boot_timeout, ssh_port=ssh_port) as machine:
         if command:
@@ -70,7 +71,9 @@ def _run(machine: Machine, command: list[str]) -> int:
 
 def _introduce(console: Console, machine: Machine) -> None:
     key = machine.spec.parts.keys.login
-    console.print(f"ssh:     ssh -i {key} -p {machine.session.port} -o StrictHostKeyChecking=no root@127.0.0.1")
+    port = machine.session.port
+    unpinned = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    console.print(f"ssh:     ssh -i {key} -p {port} {unpinned} root@127.0.0.1")
     console.print(f"qmp:     {machine.debug_socket}")
     console.print(f"console: {machine.directory / 'console.log'}")
     console.print("The machine ends with this prompt (exit or Ctrl-D).")

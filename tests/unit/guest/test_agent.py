@@ -130,7 +130,8 @@ def test_the_largest_read_is_answered_whole() -> None:
 
 def test_many_long_answers_do_not_block_the_channel() -> None:
     page = b"ID 0 " + b"00" * 4096 + b"\n"
-    answers = agent_of(always(page)).batch([agent.read("/config", 0, 4096)] * 1000)
+    on = Agent(Guest(Channel(always(page), portion=4096)))
+    answers = on.batch([agent.read("/config", 0, 4096)] * 1000)
     assert {len(answer.value()) for answer in answers} == {4096}
 
 
