@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shellingham
 from commandline import Terminal
 
 from harness import __version__, demo, paths
@@ -316,8 +317,9 @@ def test_the_profiles_of_a_folder_given_before_are_offered_too(terminal: Termina
     assert printed(terminal).split() == ["mine", "minimal"]
 
 
-def test_a_shell_gets_its_completion(terminal: Terminal) -> None:
-    assert "complete -o default -F _harness_completion harness" in printed(terminal, "--show-completion", "bash")
+def test_a_shell_gets_its_completion(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shellingham, "detect_shell", lambda: ("bash", "/bin/bash"))
+    assert "complete -o default -F _harness_completion harness" in printed(terminal, "--show-completion")
 
 
 def test_the_log_says_which_parts_were_chosen_and_why(terminal: Terminal, caplog: pytest.LogCaptureFixture) -> None:

@@ -247,6 +247,18 @@ def test_catching_up_takes_everything_that_was_sent(captured: Captured) -> None:
         assert captured.console.position == number * 501
 
 
+def test_catching_up_takes_what_came_before_anybody_captured_it(tmp_path: Path) -> None:
+    for attempt in range(20):
+        guest, connection = socket.socketpair()
+        console = Console(the_loop(), tmp_path / f"{attempt}.log")
+        guest.sendall(b"early\n")
+        console.capture(connection)
+        console.catch_up(soon(), ended=False)
+        assert console.position == 1
+        guest.close()
+        console.close()
+
+
 def test_catching_up_with_a_console_that_does_not_end_ends_in_time(captured: Captured) -> None:
     captured.console.catch_up(Deadline(0.01, "x"), ended=True)
     captured.say(b"still there\n")

@@ -99,17 +99,67 @@ def test_a_command_that_ends_late_is_given_up_in_time(sshd: Sshd, session: Sessi
     assert session.run("y").stdout == "still there"
 
 
+class Started(Session):
+    """A session that has started one command."""
+
+    def __init__(self, channel: paramiko.Channel, log: Path) -> None:
+        super().__init__(Keys(log.parent, ""), log)
+        self._channel_started = channel
+
+    def open(self, command: str, deadline: Deadline) -> paramiko.Channel:
+        del command, deadline
+        return self._channel_started
+
+
+def test_what_came_before_anybody_read_is_read_to_its_end(tmp_path: Path) -> None:
+    channel = paramiko.Channel(1)
+    channel.in_buffer.feed(b"o" * 300_000)
+    channel.in_stderr_buffer.feed(b"e" * 200_000)
+    channel.eof_received = channel.closed = True
+    channel.exit_status = 0
+    channel.status_event.set()
+    session = Started(channel, tmp_path / "ssh.log")
+    done = session.run("x", timeout=20)
+    assert (len(done.stdout), len(done.stderr)) == (300_000, 200_000)
+    session.close()
+
+
+class Endless(paramiko.Channel):
+    """A channel on which there always is more to read."""
+
+    turns = 0
+
+    def recv_ready(self) -> bool:
+        return True
+
+    def recv(self, nbytes: int) -> bytes:
+        self.turns += 1
+        assert self.turns < 500_000, "the deadline does not count"
+        return b"y" * nbytes
+
+
+def test_output_that_comes_without_a_pause_is_given_up_in_time(tmp_path: Path) -> None:
+    channel = Endless(1)
+    channel.in_buffer.feed(b"y")
+    session = Started(channel, tmp_path / "ssh.log")
+    with pytest.raises(GuestTimeout):
+        session.run("yes", timeout=0.05)
+    session.close()
+
+
 def flood(channel: paramiko.Channel) -> None:
     while True:
         channel.sendall(b"y\n" * 10_000)
 
 
-def test_a_command_that_never_stops_writing_is_given_up_in_time(sshd: Sshd, session: Session) -> None:
+def test_a_command_that_never_stops_writing_is_given_up_and_the_next_one_works(sshd: Sshd, session: Session) -> None:
     sshd.commands["yes"] = flood
+    sshd.commands["x"] = saying(b"still there")
     start = time.monotonic()
     with pytest.raises(GuestTimeout):
         session.run("yes", timeout=0.2)
     assert time.monotonic() - start < 10
+    assert session.run("x").stdout == "still there"
 
 
 def test_a_command_whose_status_never_comes_is_given_up_in_time(sshd: Sshd, session: Session) -> None:

@@ -7,7 +7,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -62,9 +63,10 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "ssh.log"
 
 
-def quickly(action: Callable[[], object]) -> None:
+@contextmanager
+def quickly() -> Iterator[None]:
     start = time.monotonic()
-    action()
+    yield
     assert time.monotonic() - start < 10
 
 
@@ -107,7 +109,8 @@ def test_a_guest_that_is_not_ready_or_not_sane_is_tried_again(
     sshd: Sshd, session: Session, log: Path, meeting: Meeting
 ) -> None:
     sshd.meetings += [meeting, meeting]
-    quickly(lambda: session.connect(sshd.port, within()))
+    with quickly():
+        session.connect(sshd.port, within())
     assert not sshd.meetings
     told = log.read_text(encoding="utf-8")
     assert told.count("trying again") == 2
@@ -118,8 +121,8 @@ def test_a_guest_that_is_not_ready_or_not_sane_is_tried_again(
 @pytest.mark.parametrize("meeting", [silent, endless, saying(b"SSH-2.0-x\r\n")])
 def test_a_guest_that_never_gets_ready_is_given_up_in_time(sshd: Sshd, session: Session, meeting: Meeting) -> None:
     sshd.meetings += [meeting] * 1000
-    with pytest.raises(DeadlineExpired, match=r"first SSH session: nothing within 0\.2 s"):
-        quickly(lambda: session.connect(sshd.port, within(0.2)))
+    with quickly(), pytest.raises(DeadlineExpired, match=r"first SSH session: nothing within 0\.2 s"):
+        session.connect(sshd.port, within(0.2))
 
 
 def test_a_port_at_which_nobody_listens_is_not_tried_without_pause(session: Session, log: Path) -> None:
@@ -132,24 +135,24 @@ def test_a_port_at_which_nobody_listens_is_not_tried_without_pause(session: Sess
 
 def test_a_guest_with_another_host_key_is_refused_at_once(keys: Keys, session: Session) -> None:
     stranger = Sshd(keys, host_key=key_of(Ed25519PrivateKey.generate()))
-    with pytest.raises(GuestLost, match=r"Host key for server 'the guest' does not match"):
-        quickly(lambda: session.connect(stranger.port, within()))
+    with quickly(), pytest.raises(GuestLost, match=r"Host key for server 'the guest' does not match"):
+        session.connect(stranger.port, within())
     assert [transport.is_authenticated() for transport in stranger.transports] == [False]
     stranger.close()
 
 
 def test_a_guest_that_refuses_the_harness_is_lost_at_once(sshd: Sshd, session: Session) -> None:
     sshd.accepts_key = False
-    with pytest.raises(GuestLost, match="Authentication failed"):
-        quickly(lambda: session.connect(sshd.port, within()))
+    with quickly(), pytest.raises(GuestLost, match="Authentication failed"):
+        session.connect(sshd.port, within())
 
 
 def test_whoever_waits_for_a_guest_wakes_when_it_is_lost(sshd: Sshd, session: Session) -> None:
     sshd.meetings.append(silent)
     cutting = threading.Timer(0.1, session.abort, ["Kernel panic - not syncing: x"])
     cutting.start()
-    with pytest.raises(GuestLost, match=r"^Kernel panic - not syncing: x$"):
-        quickly(lambda: session.connect(sshd.port, within()))
+    with quickly(), pytest.raises(GuestLost, match=r"^Kernel panic - not syncing: x$"):
+        session.connect(sshd.port, within())
     cutting.join()
 
 
@@ -316,8 +319,8 @@ def test_answers_that_nobody_asked_for_do_not_outlast_the_deadline(
 
     sshd.sftp = babbling
     monkeypatch.setattr(ssh, "FILE_TIMEOUT", 0.15)
-    with pytest.raises(GuestTimeout):
-        quickly(lambda: connected.get("/x"))
+    with quickly(), pytest.raises(GuestTimeout):
+        connected.get("/x")
 
 
 def test_a_guest_without_file_transfer_says_so(sshd: Sshd, connected: Session) -> None:
