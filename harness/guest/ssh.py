@@ -60,7 +60,7 @@ class GuestTimeout(GuestFailure):
 
 
 class CommandFailed(GuestFailure):
-    """A command in the guest ended with another exit status than 0."""
+    """A command in the guest ended otherwise than with exit status 0, or the guest refused a file."""
 
 
 @dataclass(frozen=True)

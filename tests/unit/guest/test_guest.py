@@ -32,6 +32,7 @@ class Kernel(Agent):
         self.logged: list[str] = []
         self.serial = serial
         self.prefix = "[    1.000000] "
+        self.suffix = ""
         self.prints = True
         self.raises: Exception | None = None
 
@@ -46,7 +47,7 @@ class Kernel(Agent):
             level, _, text = bytes.fromhex(call.words[0]).decode().rstrip("\n").partition(">")
             self.logged.append(f"{self.prefix}{text}")
             if self.prints and int(level.removeprefix("<")) < 5:
-                self.serial.sendall(f"{self.logged[-1]}\r\n".encode())
+                self.serial.sendall(f"{self.logged[-1]}{self.suffix}\r\n".encode())
             return Answer(call, 0, b"")
         if call.name == "write" and call.path in self.files:
             self.files[call.path] = bytes.fromhex(call.words[0])
@@ -170,6 +171,12 @@ def test_draining_again_does_not_take_an_earlier_mark_for_its_own(guest: Guest, 
     kernel.serial.sendall(b"[    0.5] iov-harness: drained 1\r\n[    0.5] iov-harness: drained 12\r\n")
     guest.console.catch_up(Deadline(20, "x"), ended=False)
     kernel.prints = False
+    with pytest.raises(GuestTimeout):
+        guest.drain(timeout=0.05)
+
+
+def test_a_longer_line_is_not_taken_for_the_drained_mark(guest: Guest, kernel: Kernel) -> None:
+    kernel.suffix = "0"
     with pytest.raises(GuestTimeout):
         guest.drain(timeout=0.05)
 

@@ -115,7 +115,7 @@ def test_the_process_is_the_program_itself(process: Watched) -> None:
 
 
 def test_it_reads_nothing_and_is_in_a_session_of_its_own(process: Watched) -> None:
-    assert process.ended(*sh("cat; ps -o sid= $$ | tr -d ' '")).stderr == f"{process.pid}\n"
+    assert process.ended(*sh("cat; cut -d' ' -f6 /proc/$$/stat")).stderr == f"{process.pid}\n"
 
 
 def test_it_gets_the_descriptors_given_and_no_others(process: Watched) -> None:

@@ -159,11 +159,11 @@ def test_a_folder_that_its_owner_removes_at_this_moment_upsets_no_sweep(
     folders = [dead(root, "a"), dead(root, "b")]
     real_open = os.open
 
-    def late(path: Path, flags: int) -> int:
-        if path == folders[0]:
+    def late(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == folders[0] and folders[0].exists():
             (folders[0] / "qmp.sock").unlink()
             folders[0].rmdir()
-        return real_open(path, flags)
+        return real_open(path, flags, mode, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "open", late)
     assert sweep() == folders[1:]
