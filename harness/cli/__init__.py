@@ -28,7 +28,7 @@ app.command()(profiles.profiles)
 app.command()(provision.provision)
 app.add_typer(cache.app, name="cache")
 app.command()(shell.shell)
-app.command("test", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(test.run_tests)
+app.command("test", context_settings={"ignore_unknown_options": True})(test.run_tests)
 app.add_typer(bench.app, name="bench")
 app.command()(demo.demo)
 

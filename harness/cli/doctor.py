@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -17,15 +17,20 @@ from harness import config
 from harness.cli import flags, output
 from harness.errors import CouldNotRun, HarnessError
 from harness.machine.parts import Store
+from harness.provision import apt
 from harness.provision import kernel as kernels
 from harness.provision import qemu as qemus
+from harness.provision.cache import Entry
 from harness.qemu import accel as accelerators
+from harness.qemu.profile import Library
 
 _TOOLS = {"apt-get": "apt", "dpkg-deb": "dpkg", "setpriv": "util-linux"}
 _DISK_NEEDED = 1_500_000_000
 """Bytes for QEMU, one kernel and a guest root, with the packages that they are unpacked from."""
 _MEMORY_NEEDED = 1_000_000_000
 """Bytes for one guest of 512 MiB and the QEMU around it."""
+_BASE_ALONE = "minimal"
+"""The profile that requires nothing but what its base machine does."""
 _ELSEWHERE = "set IOV_HARNESS_CACHE_DIR to another folder"
 
 
@@ -40,11 +45,17 @@ class Finding:
 
 
 def doctor(
-    qemu: flags.Qemu = None, kernel: flags.Kernel = None, accel: flags.Acceleration = None, json: flags.Json = False
+    kernel: flags.Kernel = None,
+    modules: flags.Modules = None,
+    qemu: flags.Qemu = None,
+    accel: flags.Acceleration = None,
+    json: flags.Json = False,
 ) -> None:
-    """Look at this machine: tools, accelerator, QEMU, kernels, disk and memory."""
-    store = Store(config.load(qemu=qemu, kernel=kernel, accel=accel))
-    findings = [*_tools(), _accelerator(store), _qemu(store), *_kernels(store), _disk(store), _memory()]
+    """Look at this machine: tools, Debian's keys, accelerator, QEMU, kernels, disk and memory."""
+    store = Store(config.load(kernel=kernel, modules=modules, qemu=qemu, accel=accel))
+    findings = [
+        *_tools(), _archive_keys(), _accelerator(store), _qemu(store), *_kernels(store), _disk(store), _memory(),
+    ]  # fmt: skip
     if json:
         flags.print_json({"ok": all(f.ok for f in findings), "findings": [asdict(finding) for finding in findings]})
     else:
@@ -71,42 +82,81 @@ def _accelerator(store: Store) -> Finding:
     return Finding("accelerator", ok=True, found=f"{choice.name}: {choice.reason}")
 
 
+def _archive_keys() -> Finding:
+    keys = apt.keyring()
+    if keys is None:
+        return Finding("archive keys", ok=False, found="not there", remedy="apt-get install debian-archive-keyring")
+    return Finding("archive keys", ok=True, found=str(keys))
+
+
 def _qemu(store: Store) -> Finding:
-    required = store.required_devices()
-    given = store.settings.qemu or shutil.which(qemus.PROGRAM)
+    """Look at the QEMU that would be used: the one that is given, else this machine's own, else the cached one."""
+    given = store.settings.qemu
     if given is not None:
-        try:
-            found = qemus.ask(Path(given), required, "")
-        except HarnessError as error:
-            return Finding("QEMU", ok=store.settings.qemu is None, found=str(error), remedy="harness provision")
-        missing = found.lacks(required)
-        if not missing:
-            return Finding("QEMU", ok=True, found=f"{found.version}, {len(found.devices)} devices asked for: {given}")
-        text = f"{given} {found.version} lacks {', '.join(missing)}"
-        return Finding("QEMU", ok=store.settings.qemu is None, found=text, remedy="harness provision gets another")
-    return _cached(store, "qemu", "QEMU")
+        return _asked(store, given, "give another by --qemu")
+    host = shutil.which(qemus.PROGRAM)
+    own = _asked(store, Path(host), "harness provision gets another") if host is not None else None
+    if own is not None and own.ok:
+        return own
+    cached = _newest(store, "qemu")
+    if cached is not None:
+        return _asked(store, cached.path / qemus.PROGRAM, "harness provision --refresh")
+    return replace(own, ok=True) if own is not None else _not_fetched("QEMU")
+
+
+def _asked(store: Store, path: Path, remedy: str) -> Finding:
+    """Ask a QEMU what it has of that which the built-in profiles require."""
+    required = store.required_devices()
+    try:
+        found = qemus.ask(path, required, "")
+    except HarnessError as error:
+        return Finding("QEMU", ok=False, found=str(error), remedy=remedy)
+    missing = found.lacks(required)
+    if missing:
+        return Finding("QEMU", ok=False, found=f"{path} {found.version} lacks {', '.join(missing)}", remedy=remedy)
+    return Finding("QEMU", ok=True, found=f"{found.version}, {len(found.devices)} devices asked for: {path}")
 
 
 def _kernels(store: Store) -> list[Finding]:
     known = kernels.recipes()
-    if store.settings.kernel not in known:
-        try:
-            found = store.kernel()
-        except HarnessError as error:
-            return [Finding("kernel", ok=False, found=str(error))]
-        return [Finding("kernel", ok=True, found=f"{found.name}: {found.release or 'its release is unknown'}")]
-    return [_cached(store, "kernels", f"kernel {name}", prefix=name) for name in known]
+    if store.settings.kernel not in known or store.settings.modules is not None:
+        return [_own_kernel(store)]
+    return [_kernel(store, name) for name in known]
 
 
-def _cached(store: Store, kind: str, what: str, prefix: str = "") -> Finding:
+def _own_kernel(store: Store) -> Finding:
+    """Look at the kernel of the settings, and hold it against what the base machine requires."""
+    try:
+        found = store.kernel()
+    except HarnessError as error:
+        return Finding("kernel", ok=False, found=str(error))
+    missing = found.missing(Library().get(_BASE_ALONE).requires.kernel)
+    if missing:
+        text = f"{found.name} lacks {', '.join(missing)}, which every machine needs"
+        return Finding("kernel", ok=False, found=text, remedy="configure it with them, or give the modules that it has")
+    config = "" if found.config else "; its configuration is not to be had"
+    return Finding("kernel", ok=True, found=f"{found.name}: {found.release or 'its release is unknown'}{config}")
+
+
+def _kernel(store: Store, name: str) -> Finding:
+    cached = _newest(store, "kernels", prefix=name)
+    if cached is not None:
+        return Finding(f"kernel {name}", ok=True, found=f"in the cache: {cached.path}")
+    return _not_fetched(f"kernel {name}", f" --kernel {name}")
+
+
+def _newest(store: Store, kind: str, prefix: str = "") -> Entry | None:
+    """Give the entry of the cache that was used last; None also for a cache that is none: the disk's row tells that."""
     try:
         entries = [e for e in store.cache.entries() if e.kind == kind and e.key.startswith(prefix)]
-    except HarnessError as error:
-        return Finding(what, ok=False, found=str(error), remedy=_ELSEWHERE)
-    if entries:
-        return Finding(what, ok=True, found=f"in the cache: {entries[-1].path}")
-    name = f" --kernel {prefix}" if prefix else ""
-    return Finding(what, ok=True, found="not fetched yet", remedy=f"harness provision{name} (or by itself when needed)")
+    except HarnessError:
+        return None
+    return entries[-1] if entries else None
+
+
+def _not_fetched(what: str, option: str = "") -> Finding:
+    remedy = f"harness provision{option} (or by itself when needed)"
+    return Finding(what, ok=True, found="not fetched yet", remedy=remedy)
 
 
 def _disk(store: Store) -> Finding:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import socket
 import sys
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
@@ -16,12 +16,16 @@ from harness.cli import complete, flags, output, terminal
 from harness.errors import GuestFailure, UsageError
 from harness.machine import record
 from harness.machine.machine import Machine, booted
+from harness.outcome import Exit
+from harness.provision.keys import Keys
 from harness.qemu import options
 from harness.qemu.template import Wiring
+from harness.text import printable
 
-_BY_HAND_PORT = 2222
 _DAY = 24 * 3600.0
 _PROFILE = "The machine to boot; see `harness profiles`."
+_SCRIPT = "/run/iov-harness-stdin"
+"""Where standard input lies in the guest as a script: dropbear takes no command longer than 9000 bytes."""
 
 
 def shell(
@@ -42,8 +46,9 @@ def shell(
     store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel, profile_dir=profile_dir)
     machine_spec = flags.spec(store, profile, param)
     if dry_run:
-        wiring = Wiring.for_hand(Path.cwd(), ssh_port or _BY_HAND_PORT)
+        wiring = Wiring.by_hand(ssh_port)
         typer.echo(options.shell(str(machine_spec.parts.qemu.path), machine_spec.command_line(wiring)))
+        typer.echo(f"{_ssh(machine_spec.parts.keys, wiring.ssh_port)}\nCtrl-A x ends it.", err=True)
         return
     flags.announce(machine_spec.parts)
     output.console(stderr=True).print(f"booting {profile} ...")
@@ -52,16 +57,38 @@ def shell(
         if command:
             raise typer.Exit(_run(machine, command))
         if not sys.stdin.isatty():
-            raise typer.Exit(_run(machine, ["sh", "-c", sys.stdin.read()]))
-        _introduce(output.console(stderr=True), machine)
-        terminal.interact(machine.session)
+            machine.guest.put(sys.stdin.buffer.read(), _SCRIPT, mode=0o700)
+            raise typer.Exit(_run(machine, ["sh", _SCRIPT]))
+        raise typer.Exit(_prompt(machine))
 
 
 def _run(machine: Machine, command: list[str]) -> int:
-    """Run a command, showing its output as it comes, and what the kernel complained of meanwhile."""
+    """Run a command, showing its output as it comes."""
+    with _reports_told(machine), terminal.shown() as tell:
+        return machine.session.run(command, timeout=_DAY, tell=tell).status
+
+
+def _prompt(machine: Machine) -> int:
+    """Give the user a prompt. A machine that is lost meanwhile is kept for inspection while its QEMU is there."""
+    console = output.console(stderr=True)
+    _introduce(console, machine)
+    with _reports_told(machine):
+        terminal.interact(machine.session)
+    if machine.loss is None:
+        return Exit.OK
+    console.print(f"the machine is lost: {printable(machine.loss)}")
+    console.print(f"console: {machine.directory / 'console.log'}")
+    if machine.health.exit is None:
+        console.print(f"QEMU is still there for inspection: {machine.debug_socket}\nEnter ends it.")
+        terminal.wait_for_enter()
+    return Exit.FAIL
+
+
+@contextmanager
+def _reports_told(machine: Machine) -> Iterator[None]:
+    """Tell, when the block ends, what the kernel complained of."""
     try:
-        with terminal.shown() as tell:
-            return machine.session.run(command, timeout=_DAY, tell=tell).status
+        yield
     finally:
         with suppress(GuestFailure):  # what is wrong with the guest is on its way to the user already
             machine.drain()
@@ -70,13 +97,15 @@ def _run(machine: Machine, command: list[str]) -> int:
 
 
 def _introduce(console: Console, machine: Machine) -> None:
-    key = machine.spec.parts.keys.login
-    port = machine.session.port
-    unpinned = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
-    console.print(f"ssh:     ssh -i {key} -p {port} {unpinned} root@127.0.0.1")
+    console.print(f"ssh:     {_ssh(machine.spec.parts.keys, machine.session.port)}")
     console.print(f"qmp:     {machine.debug_socket}")
     console.print(f"console: {machine.directory / 'console.log'}")
     console.print("The machine ends with this prompt (exit or Ctrl-D).")
+
+
+def _ssh(keys: Keys, port: int) -> str:
+    unpinned = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    return f"ssh -i {keys.login} -p {port} {unpinned} root@127.0.0.1"
 
 
 def _check_free(port: int) -> None:

@@ -11,6 +11,18 @@ from harness import paths
 from harness.errors import UsageError
 
 _ALL = Path("tests/guest")
+_VALUED = frozenset({
+    "-W", "-c", "-k", "-m", "-n", "-o", "-p", "-r", "--assert", "--basetemp", "--capture", "--code-highlight",
+    "--color", "--confcutdir", "--config-file", "--deselect", "--dist", "--doctest-glob", "--doctest-report",
+    "--durations", "--durations-min", "--ignore", "--ignore-glob", "--import-mode", "--junit-prefix", "--junit-xml",
+    "--junitprefix", "--junitxml", "--last-failed-no-failures", "--lfnf", "--log-auto-indent", "--log-cli-date-format",
+    "--log-cli-format", "--log-cli-level", "--log-date-format", "--log-disable", "--log-file", "--log-file-date-format",
+    "--log-file-format", "--log-file-level", "--log-file-mode", "--log-format", "--log-level", "--max-warnings",
+    "--max-worker-restart", "--maxfail", "--maxprocesses", "--maxschedchunk", "--numprocesses", "--override-ini",
+    "--pastebin", "--pdbcls", "--px", "--pythonwarnings", "--report-chars", "--rootdir", "--rsyncdir", "--rsyncignore",
+    "--show-capture", "--tb", "--testrunuid", "--tx", "--verbosity",
+})  # fmt: skip
+"""The options of pytest and pytest-xdist that take the next word as their value."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +36,19 @@ class Targets:
     def of(cls, arguments: list[str]) -> Targets:
         """Resolve test files against the current folder first, then against the harness's own tests.
 
-        Raises `UsageError` for a word that is neither a file nor an option's.
+        The value of an option is left as it is. Raises `UsageError` for a word that is neither a file nor an option's.
         """
         resolved: list[str] = []
         files: list[Path] = []
         for before, word in zip(["", *arguments], arguments, strict=False):
             name, _, node = word.partition("::")
-            found = None if word.startswith("-") else _found(name)
+            found = None if word.startswith("-") or before in _VALUED else _found(name)
             if found is not None:
                 files.append(found)
                 resolved.append(f"{found}::{node}" if node else str(found))
                 continue
-            if not word.startswith(("-", "@")) and not before.startswith("-") and "--pyargs" not in arguments:
+            may_be_value = before.startswith("-") and "=" not in before
+            if not word.startswith(("-", "@")) and not may_be_value and "--pyargs" not in arguments:
                 raise UsageError(f"{word}: no such test file or folder, here or among the harness's own tests")
             resolved.append(word)
         if not files:
@@ -45,7 +58,7 @@ class Targets:
 
 
 def _found(name: str) -> Path | None:
-    """Give the file that a name means; None for what is none, such as an option's value."""
+    """Give the file that a name means; None for what is none."""
     for path in (Path(name), paths.data_root() / name):
         try:
             if path.exists():

@@ -24,14 +24,17 @@ from harness.machine import record
 from harness.machine.parts import Store
 from harness.outcome import OUTCOME_FILE, Exit, Outcome, Verdict, bisect_code, exit_code
 
-_PYTEST_INTERRUPTED, _PYTEST_INTERNAL, _PYTEST_USAGE, _PYTEST_EMPTY = 2, 3, 4, 5  # pytest.ExitCode
+_PYTEST_OK, _PYTEST_USAGE, _PYTEST_EMPTY = 0, 4, 5  # pytest.ExitCode, whose import costs every command its time
+_RECORD_SIZE = 64 * 1024
+"""Bytes that one test's record takes at most, roughly."""
 _WORKERS = ("auto", "logical")
 _NOISY = ("paramiko.transport", "qemu.qmp.protocol.iov-harness")
 """Loggers of libraries that tell nobody anything at INFO."""
+_FILES = "Test files or folders, yours or the harness's (default: all of the latter), and pytest's options."
 
 
 def run_tests(
-    context: typer.Context,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="FILES", help=_FILES)] = None,
     kernel: flags.Kernel = None,
     modules: flags.Modules = None,
     qemu: flags.Qemu = None,
@@ -55,7 +58,7 @@ def run_tests(
             "-n": workers, "-k": select, "--deadline": deadline, "--test-timeout": test_timeout, "--junitxml": junit,
         }  # fmt: skip
         _check(given)
-        code = _run(store, given, Targets.of(context.args), json=json)
+        code = _run(store, given, Targets.of(arguments or []), json=json)
     except HarnessError as error:
         if not bisect:
             raise
@@ -80,11 +83,13 @@ def _run(store: Store, given: Mapping[str, object], targets: Targets, *, json: b
         command += [name, str(value)] if value is not None else []
     for folder in settings.profile_dir:
         command += ["--profile-dir", str(folder)]
-    status = _pytest([*command, *targets.arguments], quiet=json)
+    status, interrupted = _pytest([*command, *targets.arguments], quiet=json)
     if status == _PYTEST_USAGE:
         record.forget(run)
+        return Exit.USAGE
+    _check_room(run)
     verdicts = list(_verdicts(run))
-    code = _code(status, [verdict.outcome for verdict in verdicts])
+    code = _code(status, [verdict.outcome for verdict in verdicts], interrupted=interrupted)
     if json:
         flags.print_json(_summary(run, verdicts, code))
     return code
@@ -115,22 +120,20 @@ def _logging(arguments: Sequence[str]) -> list[str]:
     return ["--log-cli-level", "INFO", "--log-cli-format", "%(name)s: %(message)s", *libraries]
 
 
-def _pytest(command: list[str], *, quiet: bool) -> int:
+def _pytest(command: list[str], *, quiet: bool) -> tuple[int, bool]:
+    """Run pytest; gives its status, and whether the user interrupted it."""
+    interrupted: list[int] = []
     # pytest gets a terminal's Ctrl-C itself, and writes its reports; setpriv ends it should we be killed.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
     try:
         output = sys.stderr if quiet else None
         restored = ["setpriv", "--pdeathsig", "KILL", "--", *command]
-        with subprocess.Popen(restored, stdout=output, preexec_fn=_take_interrupts) as process:
-            return process.wait()
+        with subprocess.Popen(restored, stdout=output) as process:
+            return process.wait(), bool(interrupted)
     except FileNotFoundError as error:
         raise CouldNotRun("setpriv is not on this machine: apt-get install util-linux") from error
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _take_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _verdicts(run: Path) -> list[Verdict]:
@@ -143,14 +146,30 @@ def _verdicts(run: Path) -> list[Verdict]:
     return found
 
 
-def _code(status: int, outcomes: list[Outcome]) -> int:
+def _code(status: int, outcomes: list[Outcome], *, interrupted: bool) -> int:
+    """Say by the outcomes how a run ended; by pytest's status only what they leave open."""
     if status == _PYTEST_USAGE:
         return Exit.USAGE
-    if status == _PYTEST_INTERRUPTED and Outcome.ERROR not in outcomes:
+    said = exit_code(outcomes)
+    if said not in (Exit.OK, Exit.EMPTY):
+        return said
+    if interrupted:
         return Exit.INTERRUPTED
-    if status == _PYTEST_INTERNAL or (status != 0 and status < _PYTEST_USAGE and not outcomes):
-        return Exit.ERROR
-    return exit_code(outcomes)
+    if status == _PYTEST_OK:
+        return Exit.OK  # also where tests were only listed
+    return Exit.EMPTY if status == _PYTEST_EMPTY else Exit.ERROR
+
+
+def _check_room(run: Path) -> None:
+    """Raise `CouldNotRun` where the records of a run cannot be written any more: then they do not tell all."""
+    probe = record.folder_for(run, "probe") / OUTCOME_FILE
+    try:
+        probe.write_bytes(bytes(_RECORD_SIZE))
+    except OSError as error:
+        raise CouldNotRun(f"the records in {run} cannot be written: {error.strerror}") from error
+    finally:
+        probe.unlink(missing_ok=True)
+        probe.parent.rmdir()
 
 
 def _summary(run: Path, verdicts: list[Verdict], code: int) -> dict[str, object]:

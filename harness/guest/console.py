@@ -8,13 +8,14 @@ import contextlib
 import re
 import socket
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 
 from harness.deadline import Deadline, DeadlineExpired
-from harness.guest.reports import KernelReport, ReportScanner
+from harness.guest.reports import KernelReport, ReportKind, ReportScanner
+from harness.qemu.log import Log
 from harness.qemu.loop import LoopThread
 from harness.text import decoded
 
@@ -35,7 +36,7 @@ class Console:
 
     def __init__(self, loop: LoopThread, log: Path, on_line: Callable[[str], None] = lambda _: None) -> None:
         self._loop = loop
-        self._log = log.open("ab", buffering=0)
+        self._log = Log(log)
         self._room = LOG_LIMIT
         self._on_line = on_line
         self._changed = threading.Condition()
@@ -54,13 +55,24 @@ class Console:
         """How many lines there have been so far."""
         return self._count
 
+    @property
+    def broken(self) -> OSError | None:
+        """Why the file does not hold all that the console said; None while it does."""
+        return self._log.broken
+
+    @property
+    def dropped(self) -> Counter[ReportKind]:
+        """How many kernel reports of each kind there have been so far that `reports` does not give."""
+        with self._changed:
+            return self._scanner.dropped
+
     def tail(self, count: int = 20) -> list[str]:
         """Give the last lines, as printable text."""
         with self._changed:
             return list(self._lines)[-count:]
 
     def reports(self) -> list[KernelReport]:
-        """Give what the kernel has complained of so far."""
+        """Give what the kernel has complained of so far; of very many, the first ones: see `dropped`."""
         with self._changed:
             return list(self._scanner.reports)
 

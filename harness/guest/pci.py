@@ -124,15 +124,15 @@ class Function:
 
     @property
     def physfn(self) -> Function | None:
-        """The PF of this VF; None for any other function."""
-        answer = self._agent.call(agent.link(f"{self.path}/physfn"))
-        return None if answer.errno == errno.ENOENT else Function(self._agent, _target(answer.value()))
+        """The PF of this VF; None for any other function that is there."""
+        link = self._link("physfn")
+        return None if link is None else Function(self._agent, _target(link))
 
     @property
     def driver(self) -> str | None:
-        """The name of the driver that is bound; None without one."""
-        answer = self._agent.call(agent.link(f"{self.path}/driver"))
-        return None if answer.errno == errno.ENOENT else _last_name(answer.value())
+        """The name of the driver that is bound; None without one, while the function is there."""
+        link = self._link("driver")
+        return None if link is None else _last_name(link)
 
     def unbind(self) -> None:
         """Take its driver from it."""
@@ -148,6 +148,14 @@ class Function:
             self.unbind()
         self.write("driver_override", driver)
         self.bind(driver)
+
+    def _link(self, name: str) -> bytes | None:
+        """Read one of its links; None without it. Raises `GuestErrno` (`ENOENT`) for a function that is gone."""
+        link, itself = self._agent.batch([agent.link(f"{self.path}/{name}"), agent.link(self.path)])
+        if link.errno == errno.ENOENT:
+            itself.value()
+            return None
+        return link.value()
 
     def _number(self, attribute: str) -> int:
         text = self.read(attribute)

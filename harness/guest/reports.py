@@ -10,6 +10,8 @@ and the dump right behind it; another report, a new boot and `REPORT_LINES` end 
   (`kernel BUG at` and the `Oops:` behind it) is it one report: see `ReportPattern.more`.
 - Kernel lines are those with a printk prefix; from the first of them on, a line without is user space's and neither
   begins nor continues a report. While none was ever seen (printk.time=0), every line counts.
+  A prefix in the midst of a line, where the kernel cut into what a program wrote, tells its time: one before that of
+  the last kernel line is a quotation.
   A pattern must match where the kernel's text begins: a line that merely mentions one does not count.
 - Not reports: `[Firmware Bug]`, mitigations' `WARNING:`, the unwinder's complaints about a stack that it cannot read,
   and `unchecked MSR access error`, by which a kernel says no more than that its virtual CPU lacks a register.
@@ -17,6 +19,7 @@ and the dump right behind it; another report, a new boot and `REPORT_LINES` end 
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -143,9 +146,10 @@ PATTERNS = (
 _STARTS = re.compile("|".join(f"({pattern.start})" for pattern in PATTERNS))
 
 # What printk writes before its text (kernel/printk/printk.c:info_print_prefix), if need be behind a program's prompt.
-_PREFIX = re.compile(
-    r"(?:.{0,80}(?:[#$>] |login: |assword: ))??(?:<\d+>)?(?:\[ *\d+\.\d{6}\](?:\[ *[CT]\d+\])?|\[ {1,4}[CT]\d+\]) ?"
-)
+_STAMP = r"\[ *(\d+\.\d{6})\](?:\[ *[CT]\d+\])?"
+_PREFIX = re.compile(rf"(?:.{{0,80}}(?:[#$>] |login: |assword: ))??(?:<\d+>)?(?:{_STAMP}|\[ {{1,4}}[CT]\d+\]) ?")
+_CUT_IN = re.compile(f"{_STAMP} ")
+_SKEW = 0.01  # seconds by which lines of two CPUs may be out of the order of their times
 _LEAD = re.compile(r"-+\[ cut here \]-|={20,}$")  # include/asm-generic/bug.h:CUT_HERE; lockdep, slub and sanitizers
 _BOOT = re.compile(r"Linux version \d")  # init/version.c:linux_banner
 # What dump_stack, show_regs, sched_show_task, nmi_cpu_backtrace, make_task_dead and show_all_workqueues print.
@@ -185,16 +189,16 @@ class _Open:
 
 
 class ReportScanner:
-    """Finds the reports in a console fed to it line by line, in bounded memory; `dropped` counts those not kept."""
+    """Finds the reports in a console fed to it line by line, in bounded memory."""
 
     def __init__(self) -> None:
-        self.panicked = False
-        self.dropped: Counter[ReportKind] = Counter()
+        self._dropped: Counter[ReportKind] = Counter()
         self._kept: list[KernelReport] = []
         self._open: _Open | None = None
         self._lead: list[tuple[int, str]] = []
         self._number = 0
         self._prefixed = False
+        self._time = math.inf
 
     @property
     def reports(self) -> list[KernelReport]:
@@ -202,14 +206,22 @@ class ReportScanner:
         open_ = self._open
         return [*self._kept, open_.report()] if open_ and self._keeps(open_.pattern.kind) else list(self._kept)
 
+    @property
+    def dropped(self) -> Counter[ReportKind]:
+        """How many reports of each kind were not kept, also the last one if it is still being printed."""
+        open_ = self._open
+        return self._dropped + Counter([open_.pattern.kind] if open_ and not self._keeps(open_.pattern.kind) else [])
+
     def feed(self, line: str) -> None:
         """Take the next console line, printable and without its newline."""
         self._number += 1
         line = line.rstrip("\n").rpartition("\n")[2][:LINE_CHARACTERS]  # what follows a carriage return in its midst
-        prefix = _PREFIX.match(line)
+        prefix = _PREFIX.match(line) or self._cut_in(line)
         if prefix is None and self._prefixed:
             return
         self._prefixed = prefix is not None
+        if prefix is not None and prefix[1]:
+            self._time = float(prefix[1])
         self._take(line, line[prefix.end() :] if prefix else line)
 
     def finish(self) -> None:
@@ -218,7 +230,7 @@ class ReportScanner:
         if open_ and self._keeps(open_.pattern.kind):
             self._kept.append(open_.report())
         elif open_:
-            self.dropped[open_.pattern.kind] += 1
+            self._dropped[open_.pattern.kind] += 1
 
     def _take(self, line: str, text: str) -> None:
         if _BOOT.match(text):
@@ -241,9 +253,12 @@ class ReportScanner:
         if self._open is not None:  # it took for its own what announces this one
             del self._open.lines[len(self._open.lines) - len(lead) :]
         self.finish()
-        self.panicked = self.panicked or pattern.kind is ReportKind.PANIC
         self._open = _Open(pattern, text.strip(), lead[0][0] if lead else self._number, [held for _, held in lead])
         self._open.add(line, text)
+
+    def _cut_in(self, line: str) -> re.Match[str] | None:
+        """Find the prefix of a kernel line that begins in the midst of a program's."""
+        return next((stamp for stamp in _CUT_IN.finditer(line) if float(stamp[1]) >= self._time - _SKEW), None)
 
     def _keeps(self, kind: ReportKind) -> bool:
         return len(self._kept) < REPORTS_KEPT or all(report.kind is not kind for report in self._kept)

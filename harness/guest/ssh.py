@@ -13,18 +13,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from operator import index
+from os import fspath
 from pathlib import Path
+from traceback import walk_tb
 
 import paramiko
 
 from harness.deadline import Deadline
-from harness.errors import GuestFailure
+from harness.errors import GuestFailure, UsageError
 from harness.provision.keys import Keys
+from harness.qemu.log import Log
 from harness.text import clipped, decoded, printable
 
 USER = "root"
 COMMAND_TIMEOUT = 30.0
 """Seconds for a command when the caller says nothing else."""
+COMMAND_LIMIT = 9000
+"""Bytes of a command: a longer one is refused by dropbear without a word (MAX_CMD_LEN, src/sysoptions.h)."""
 OUTPUT_LIMIT = 1024 * 1024
 """Bytes kept of each of a command's streams; what comes beyond is read and dropped."""
 FILE_LIMIT = 64 * 1024 * 1024
@@ -40,11 +46,12 @@ _CIPHERS = ("aes128-ctr",)
 _NAME_LIMIT = 200
 """Characters of a command's first line in messages about it."""
 _KEY_TYPES = ("ssh-ed25519",)
-_BROKEN = (
-    OSError, EOFError, paramiko.SSHException, paramiko.SFTPError,
-    ValueError, LookupError, TypeError, AttributeError, struct.error,
-)  # fmt: skip
-"""What a broken connection raises: paramiko hands on whatever a guest's packet made it stumble over."""
+_ENDED = (OSError, EOFError, paramiko.SSHException, paramiko.SFTPError)
+"""What the end of a connection raises."""
+_STUMBLED = (ValueError, LookupError, TypeError, AttributeError, struct.error)
+"""What paramiko hands on when a guest's packet made it stumble; raised elsewhere, it is a bug of ours."""
+_BROKEN = (*_ENDED, *_STUMBLED)
+_PARAMIKO = Path(paramiko.__file__).parent
 
 
 Tell = Callable[[int, bytes], None]
@@ -80,7 +87,7 @@ class Session:
     def __init__(self, keys: Keys, log: Path) -> None:
         self._port = 0
         self._keys = keys
-        self._log = log.open("a", encoding="utf-8", buffering=1)
+        self._log = Log(log)
         self._transport: paramiko.Transport | None = None
         self._reason = ""
         self._aborted = threading.Event()
@@ -89,6 +96,11 @@ class Session:
     def port(self) -> int:
         """The port on loopback that leads to the guest's SSH."""
         return self._port
+
+    @property
+    def broken(self) -> OSError | None:
+        """Why the log does not hold all that was done; None while it does."""
+        return self._log.broken
 
     def connect(self, port: int, deadline: Deadline) -> None:
         """Log in through `port` on loopback. Raises `GuestLost` or `DeadlineExpired`."""
@@ -100,6 +112,8 @@ class Session:
             try:
                 self._handshake(host_key, login, deadline)
             except _BROKEN as error:
+                if isinstance(error, _STUMBLED) and not _in_paramiko(error):
+                    raise
                 final = isinstance(error, paramiko.AuthenticationException | paramiko.BadHostKeyException)
                 if self._reason or (final and not deadline.expired):
                     raise self.lost(error) from error
@@ -116,7 +130,7 @@ class Session:
         """Run a command: a line for the guest's shell, or words that no shell touches; `tell` hears its output live.
 
         Raises `GuestTimeout`, `GuestLost`, `CommandFailed` for a command that a signal kills, and with `check` also
-        for an exit status other than 0.
+        for an exit status other than 0; `UsageError` for a command that is too long.
         """
         line = command if isinstance(command, str) else shlex.join(command)
         name = _name(line)
@@ -126,6 +140,8 @@ class Session:
         try:
             done = _collect(channel, line, deadline, tell)
         except _BROKEN as error:
+            if not _in_paramiko(error):
+                raise  # `tell` raised it
             raise self.lost(error) from error
         finally:
             hang_up(channel)
@@ -140,7 +156,10 @@ class Session:
         return done
 
     def open(self, command: str, deadline: Deadline) -> paramiko.Channel:
-        """Start a command and give the channel to it. Raises `GuestLost` or `GuestTimeout`."""
+        """Start a command and give the channel to it. Raises `GuestLost`, `GuestTimeout` or `UsageError`."""
+        length = len(command.encode())
+        if length > COMMAND_LIMIT:
+            raise UsageError(f"a guest takes commands of {COMMAND_LIMIT} bytes, not {length}: put a script there first")
         return self._channel(lambda channel: channel.exec_command(command), deadline)
 
     def open_terminal(self, columns: int, lines: int, deadline: Deadline) -> paramiko.Channel:
@@ -160,19 +179,24 @@ class Session:
             with _closed_at(deadline, channel):
                 start(channel)
         except _BROKEN as error:
+            if not _in_paramiko(error):
+                raise
             raise self._late_or_lost(error, deadline) from error
         return channel
 
     def put(self, data: bytes, path: str, *, mode: int = 0o644) -> None:
         """Write a file in the guest. Raises `GuestLost`, `GuestTimeout`, or `CommandFailed` when the guest refuses."""
+        # What the caller gets wrong is raised here, for in the block below it would be the guest's fault.
+        content, name, bits = bytes(memoryview(data)), fspath(path), index(mode)
         with self._files(f"writing guest file {path}") as sftp:
-            with sftp.open(path, "wb") as stream:
-                stream.write(data)
-            sftp.chmod(path, mode)
+            with sftp.open(name, "wb") as stream:
+                stream.write(content)
+            sftp.chmod(name, bits)
 
     def get(self, path: str) -> bytes:
         """Read a file of the guest, `FILE_LIMIT` bytes at most. Raises as `put`."""
-        with self._files(f"reading guest file {path}") as sftp, sftp.open(path, "rb") as stream:
+        name = fspath(path)
+        with self._files(f"reading guest file {path}") as sftp, sftp.open(name, "rb") as stream:
             return stream.read(FILE_LIMIT)
 
     def abort(self, reason: str) -> None:
@@ -223,6 +247,8 @@ class Session:
             try:
                 yield paramiko.SFTPClient(channel)
             except _BROKEN as error:
+                if not _in_paramiko(error):
+                    raise
                 if isinstance(error, OSError) and not channel.closed:
                     raise CommandFailed(f"{what}: {_words(error)}") from error
                 raise self._late_or_lost(error, deadline) from error
@@ -237,14 +263,19 @@ class Session:
         return GuestTimeout(str(deadline.error())) if deadline.expired and not self._reason else self.lost(error)
 
     def _note(self, text: str) -> None:
-        if not self._log.closed:
-            self._log.write(f"{time.time():.3f} {text}\n")
+        self._log.write(f"{time.time():.3f} {text}\n".encode())
 
 
 def hang_up(channel: paramiko.Channel) -> None:
     """Close a channel, whatever has become of its connection."""
     with suppress(*_BROKEN):
         channel.close()
+
+
+def _in_paramiko(error: BaseException) -> bool:
+    """Tell whether an exception was raised in paramiko, which calls back nothing of ours that raises."""
+    places = (Path(frame.f_code.co_filename) for frame, _ in walk_tb(error.__traceback__))
+    return any(place.is_relative_to(_PARAMIKO) for place in places)
 
 
 class _Bell(threading.Event):

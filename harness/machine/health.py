@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +19,11 @@ _log = logging.getLogger(__name__)
 INIT_MARK = "iov-harness: init"
 READY_MARK = "iov-harness: ready"
 LOST_MARK = "iov-harness: lost: "
-"""What `guest-images/initramfs/init` prints at its start, when SSH listens and drivers have met their devices, and
-before the reason why it cannot get there.
+"""What `guest-images/initramfs/init` has the kernel say at its start, when SSH listens and drivers have met their
+devices, and before the reason why it cannot get there.
 """
+_BEFORE_MARK = re.compile(r"^.*\[ *\d+\.\d{6}\](?:\[ *[CT]\d+\])? (?=iov-harness: )")
+"""printk's prefix (kernel/printk/printk.c, info_print_prefix), behind what a program wrote when the kernel cut in."""
 _PANIC = "Kernel panic - not syncing"
 _PANIC_END = "---[ end Kernel panic"
 """From kernel/panic.c, vpanic(); the end mark comes only where the kernel neither restarts nor has a pvpanic driver."""
@@ -53,6 +56,7 @@ class Health:
         """Take a console line."""
         if self.stage in (Stage.QEMU, Stage.FIRMWARE):
             self._advance(Stage.KERNEL)  # SeaBIOS says nothing on the serial port: the first word is the kernel's
+        line = _BEFORE_MARK.sub("", line)
         if line.startswith(INIT_MARK) and self.stage is Stage.KERNEL:
             self._advance(Stage.INIT)
         elif line.startswith(LOST_MARK) and self.stage is Stage.INIT:
@@ -87,11 +91,6 @@ class Health:
         with self._changed:
             self._changed.wait_for(lambda: self.exit is not None, deadline.remaining())
         return self.exit
-
-    @property
-    def panicked(self) -> bool:
-        """Whether the kernel said that it panics."""
-        return bool(self._panic)
 
     def _advance(self, stage: Stage, *, ready: bool = False) -> None:
         with self._changed:

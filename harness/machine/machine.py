@@ -114,7 +114,10 @@ class Machine:
             raise self._explained(self.loss)
 
     def drain(self) -> None:
-        """Wait until all that the kernel has said until now has arrived; raises `GuestTimeout` or `GuestLost`."""
+        """Wait until all that the kernel has said until now has arrived.
+
+        Raises `GuestTimeout` or `GuestLost`, and `CouldNotRun` where the run's records of it cannot be written.
+        """
         if self.loss is None:
             try:
                 self.guest.drain()
@@ -123,6 +126,7 @@ class Machine:
                 raise
         else:
             self.settle()
+        self._check_records()
 
     def settle(self) -> None:
         """Wait until what QEMU has written has arrived, and where QEMU is ending, for its end."""
@@ -145,7 +149,7 @@ class Machine:
         with _listening(folder / "qmp.sock") as qmp, _listening(folder / "debug.sock") as debug, \
                 _listening(folder / "console.sock") as console:  # fmt: skip
             wiring = Wiring(_handed(qmp), _handed(debug), _handed(console, wait=True), ssh_port)
-            self._note_argv(folder, ssh_port)
+            self._note_argv(ssh_port)
             program = str(self.spec.parts.qemu.path)
             argv = [program, *options.argv(self.spec.command_line(wiring))]
             # Connected before QEMU starts: the kernel queues the connections, so nothing has to be polled for.
@@ -159,9 +163,9 @@ class Machine:
         self.debug_socket = folder / "debug.sock"
         self.qmp.connect(to_qmp, deadline)
 
-    def _note_argv(self, folder: Path, ssh_port: int) -> None:
-        # As run, but for the sockets: those are handed to QEMU open, and a shell cannot do that.
-        by_hand = self.spec.command_line(Wiring.for_hand(folder, ssh_port))
+    def _note_argv(self, ssh_port: int) -> None:
+        # As run, but for the wiring: QEMU gets its sockets open, and a shell cannot do that.
+        by_hand = self.spec.command_line(Wiring.by_hand(ssh_port))
         text = options.shell(str(self.spec.parts.qemu.path), by_hand)
         (self.directory / "argv").write_text(text + "\n", encoding="utf-8")
 
@@ -181,6 +185,11 @@ class Machine:
 
     def _lost(self, reason: str) -> None:
         self.session.abort(reason)
+
+    def _check_records(self) -> None:
+        for broken in (self.console.broken, self.qmp.broken, self.session.broken):
+            if broken is not None:
+                raise CouldNotRun(f"the run's records cannot be written: {broken.strerror}", stage=Stage.QEMU)
 
     def _explained(self, why: str) -> CouldNotRun:
         """Say at which stage the machine was lost, with the last words of its console and where to look further."""

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Whose fault it is that a kernel did not boot: asked of the reference kernel, on the same QEMU and base machine."""
+"""Whose fault it is that a kernel did not boot: asked of the reference kernel, on the same machine."""
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 from harness.errors import CouldNotRun, GuestFailure, HarnessError, Stage
+from harness.machine import record
 from harness.machine.machine import Spec, booted
 from harness.machine.parts import Store
 from harness.provision.kernel import REFERENCE
@@ -17,31 +17,40 @@ class KernelDoesNotBoot(GuestFailure):
 
 
 class Reference:
-    """Boots the reference kernel at most once per base machine, and remembers whether it came up."""
+    """Boots the reference kernel at most once per machine, and remembers whether it came up."""
 
     def __init__(self, store: Store, directory: Path) -> None:
         self._store = store
         self._directory = directory
-        self._boots = functools.cache(self._try)
+        self._boots: dict[tuple[str, str], bool] = {}
 
-    def judged(self, lost: CouldNotRun, spec: Spec) -> CouldNotRun | KernelDoesNotBoot:
-        """Give the exception that a boot which was `lost` deserves: MISS, or FAIL where the kernel is to blame."""
-        if lost.stage is not Stage.KERNEL or spec.parts.kernel.is_reference or not self._boots(spec.profile.base):
+    def judged(self, lost: CouldNotRun, spec: Spec, *, complained: bool = False) -> CouldNotRun | KernelDoesNotBoot:
+        """Give the exception that a boot which was `lost` deserves: MISS, or FAIL where the kernel is to blame.
+
+        That is so at stage kernel, and where its kernel `complained` on the console (a driver that panics in its
+        probe is lost at stage init), if the reference kernel boots with the same profile and parameters.
+        """
+        suspect = lost.stage is Stage.KERNEL or (complained and lost.stage in (Stage.INIT, Stage.SSH))
+        if not suspect or spec.parts.kernel.is_reference or not self._boots_with(spec):
             return lost
         blamed = KernelDoesNotBoot(f"{lost}; the reference kernel {REFERENCE} boots on the same machine")
         blamed.add_note(lost.detail)
         blamed.__cause__ = lost
         return blamed
 
-    def _try(self, base: str) -> bool:
-        del base  # every profile of today stands on the base machine of `minimal`
+    def _boots_with(self, spec: Spec) -> bool:
+        machine = (spec.profile.name, repr(sorted(spec.parameters.items())))
+        if machine not in self._boots:
+            self._boots[machine] = self._try(spec)
+        return self._boots[machine]
+
+    def _try(self, spec: Spec) -> bool:
         try:
-            profile = self._store.library.get("minimal")
-            parts = self._store.with_kernel(self._store.parts(), REFERENCE)
-            spec = Spec(profile, profile.resolve({}), parts, self._store.library.folders)
-            directory = self._directory / "reference-kernel"
-            directory.mkdir(parents=True, exist_ok=True)
-            with booted(spec, directory, self._store.settings.boot_timeout):
+            parts = self._store.with_kernel(spec.parts, REFERENCE)
+            parts.check(spec.profile)
+            directory = record.folder_for(self._directory, f"reference-{spec.profile.name}")
+            same = Spec(spec.profile, spec.parameters, parts, spec.folders)
+            with booted(same, directory, self._store.settings.boot_timeout):
                 return True
         except HarnessError:
             return False

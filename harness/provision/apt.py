@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from harness.errors import CouldNotRun
-from harness.provision.cache import Cache, explained
+from harness.provision.cache import PACKAGE_LISTS, Cache, explained
 from harness.provision.progress import Advance
 
 SUITES = ("trixie", "trixie-backports")
@@ -47,7 +47,7 @@ class AptRoot:
 
     def __init__(self, cache: Cache, mirror: str | None = None) -> None:
         self._cache = cache
-        self._root = cache.root / "apt"
+        self._root = cache.root / PACKAGE_LISTS
         self._mirror = mirror
         self._environment: Mapping[str, str] | None = None
 
@@ -72,7 +72,7 @@ class AptRoot:
             command = ["apt-get", "-qq", "-t", suite, "download", *names]
         read, write = os.pipe()
         options = ["-o", f"Dir::Cache::Archives={to}", "-o", f"APT::Status-Fd={write}"]
-        with self._cache.locked("apt"), tempfile.TemporaryFile("w+", errors="replace") as said:
+        with self._cache.locked(PACKAGE_LISTS), tempfile.TemporaryFile("w+", errors="replace") as said:
             process = subprocess.Popen(
                 [*command, *options], env=self._environment, cwd=to, pass_fds=[write],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said,  # no pipe: it would fill while the other is read
@@ -96,12 +96,17 @@ class AptRoot:
         return done.stdout
 
     def _prepare(self) -> None:
-        """Write the configuration and fetch the lists, once; raises `CouldNotRun`."""
-        if self._environment is not None:
+        """Write the configuration and fetch the lists, once, or again where they were pruned; raises `CouldNotRun`."""
+        if self._environment is not None and self._root.exists():
             return
+        with self._cache.locked(PACKAGE_LISTS):
+            self._environment = self._updated()
+
+    def _updated(self) -> Mapping[str, str]:
         try:
             mirror = self._mirror or _host_mirror()
             environment = {**os.environ, "LC_ALL": "C.UTF-8", "APT_CONFIG": str(_configure(self._root, mirror))}
+            os.utime(self._root)
         except FileNotFoundError as error:
             if error.filename not in ("apt-get", "apt-config"):
                 raise
@@ -111,11 +116,11 @@ class AptRoot:
         except OSError as error:
             raise explained(error, self._cache.root) from error
         command = ["apt-get", "-qq", "-o", "APT::Update::Error-Mode=any", "update"]
-        with self._cache.locked("apt"), self._cache.progress.task(f"package lists of Debian {SUITES[0]}"):
+        with self._cache.progress.task(f"package lists of Debian {SUITES[0]}"):
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise self._failure(f"cannot fetch Debian's package lists from {mirror}", done.stderr)
-        self._environment = environment
+        return environment
 
     def _failure(self, what: str, output: str) -> CouldNotRun:
         if "No space left on device" in output or "enough free space" in output:
@@ -124,6 +129,11 @@ class AptRoot:
             f"{what}: {_reason(output)} (is the network up? the mirror comes from this machine's apt configuration, "
             "or from the setting debian_mirror)"
         )
+
+
+def keyring() -> Path | None:
+    """Give the machine's copy of the keys that Debian's archive is signed with; None where it has none."""
+    return next((path for path in _KEYRINGS if path.exists()), None)
 
 
 def unpack(packages: Sequence[Package], to: Path, cache: Cache) -> None:
@@ -176,13 +186,13 @@ def _of_host(*command: str) -> str:
 
 
 def _configure(root: Path, mirror: str) -> Path:
-    keyring = next((path for path in _KEYRINGS if path.exists()), None)
-    if keyring is None:
+    keys = keyring()
+    if keys is None:
         raise CouldNotRun("Debian's archive keys are not on this machine: apt-get install debian-archive-keyring")
     for folder in ("etc/parts", "state/lists/partial", "cache/archives/partial"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     (root / "status").touch()
-    sources = f"Types: deb\nURIs: {mirror}\nSuites: {' '.join(SUITES)}\nComponents: main\nSigned-By: {keyring}\n"
+    sources = f"Types: deb\nURIs: {mirror}\nSuites: {' '.join(SUITES)}\nComponents: main\nSigned-By: {keys}\n"
     (root / "etc/debian.sources").write_text(sources, encoding="utf-8")
     configuration = root / "etc/apt.conf"
     configuration.write_text(

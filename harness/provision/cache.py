@@ -26,6 +26,8 @@ from harness.errors import CouldNotRun
 from harness.provision.progress import Progress
 
 SEAL = "entry.json"
+PACKAGE_LISTS = "apt"
+"""The private apt's folder, and the lock under which apt writes: no sealed entry, but listed and pruned as one."""
 _DRAFT = ".draft-"
 
 Build = Callable[[Path], Mapping[str, Any]]
@@ -52,7 +54,8 @@ class Entry:
     @property
     def last_used(self) -> float:
         """When a process last asked for the entry, in seconds since the epoch."""
-        return (self.path / SEAL).stat().st_mtime
+        seal = self.path / SEAL
+        return (seal if seal.exists() else self.path).stat().st_mtime
 
 
 class Cache:
@@ -84,12 +87,16 @@ class Cache:
                 refresh = False
 
     def entries(self) -> list[Entry]:
-        """List the finished entries, the least recently used first. Raises `CouldNotRun` where the root is a file."""
+        """List the finished entries and the package lists, the least recently used first.
+
+        Raises `CouldNotRun` where the root is a file.
+        """
         with self._explained(), suppress(FileNotFoundError):
             next(self.root.iterdir(), None)
         seals = self.root.glob(f"*/*/{SEAL}")
         found = (_read(seal.parent, verify=False) for seal in seals if not seal.parent.name.startswith(_DRAFT))
-        return sorted((entry for entry in found if entry), key=lambda entry: entry.last_used)
+        entries = [*(entry for entry in found if entry), *self._package_lists()]
+        return sorted(entries, key=lambda entry: entry.last_used)
 
     def prune(self, limit: int) -> tuple[list[Entry], list[Entry]]:
         """Remove the least recently used entries until at most `limit` bytes are left.
@@ -127,6 +134,12 @@ class Cache:
         for lock in self._held.values():
             os.close(lock)
         self._held.clear()
+
+    def _package_lists(self) -> list[Entry]:
+        folder = self.root / PACKAGE_LISTS
+        if not folder.is_dir():
+            return []
+        return [Entry(folder, PACKAGE_LISTS, "lists", "package lists", "", sum(map(_size, _files(folder))), {})]
 
     def _build(self, place: Path, label: str, build: Build, *, refresh: bool) -> None:
         if place in self._held:
@@ -244,6 +257,13 @@ def _read(place: Path, *, verify: bool) -> Entry | None:
 
 def _files(folder: Path) -> Iterable[Path]:
     return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # apt, which is at work, has just removed it
+        return 0
 
 
 def _fingerprint(path: Path) -> tuple[int, int, str]:

@@ -2,6 +2,7 @@
 """The pytest plugin: machines as fixtures, and honest outcomes. Does nothing until a test asks for a machine."""
 
 pytest_plugins = (
+    "harness.pytest_plugin.marks",
     "harness.pytest_plugin.options",
     "harness.pytest_plugin.fixtures",
     "harness.pytest_plugin.telling",

@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fixtures: `machine`, `guest`, `pf`, `pfs`."""
+"""The fixtures: `machine`, `boot`, `guest`, `pf`, `pfs`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import groupby
-from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
 from harness.errors import CouldNotRun, UsageError
 from harness.guest.guest import Guest
 from harness.guest.pci import Function
-from harness.machine import record
-from harness.machine.machine import Machine, Spec, booted
+from harness.machine.machine import Machine, Spec
+from harness.pytest_plugin.case import Case
 from harness.pytest_plugin.options import RUN
 
-MACHINES = pytest.StashKey[list[Machine]]()
-"""The machines that a test has used, for whoever judges it."""
 
-FOLDER = pytest.StashKey[Path]()
+class Boot(Protocol):
+    """Boots one more machine for a test, which ends with it: a profile's name, and its parameters."""
+
+    def __call__(self, profile: str, /, **parameters: Any) -> Machine:
+        """Give the machine, ready. Raises `CouldNotRun`, or `KernelDoesNotBoot` where its kernel is to blame."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -30,21 +33,30 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     nearest = next((list(pairs) for _, pairs in by_node), [])
     marks = [mark for _, mark in reversed(nearest)]
     if marks:
-        metafunc.parametrize("machine", marks, indirect=True, ids=[_case(mark) for mark in marks])
+        metafunc.parametrize("machine", marks, indirect=True, ids=[_id(mark) for mark in marks])
 
 
 @pytest.fixture
-def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+def boot(request: pytest.FixtureRequest) -> Iterator[Boot]:
+    """Boots machines for the test, besides the one that its mark may ask for. All are judged with it."""
+    case = Case.of(request.node)
+    with ExitStack() as stack:
+
+        def boot_one(profile: str, /, **parameters: Any) -> Machine:
+            return _booted(case, stack, profile, parameters)
+
+        yield boot_one
+        # Whatever depends on a machine is torn down by now: what the kernel said to that still counts.
+        case.check()
+
+
+@pytest.fixture
+def machine(request: pytest.FixtureRequest, boot: Boot) -> Machine:
     """A machine of the test's own, fresh: the one that its `machine` mark asks for."""
-    run = request.config.stash[RUN]
-    spec = _spec(request)
-    directory = folder(request.node)
-    try:
-        with booted(spec, directory, run.settings.boot_timeout) as fresh:
-            request.node.stash.setdefault(MACHINES, []).append(fresh)
-            yield fresh
-    except CouldNotRun as lost:
-        raise run.reference.judged(lost, spec) from None
+    mark: pytest.Mark | None = getattr(request, "param", None)
+    if mark is None:
+        raise UsageError('say which machine: @pytest.mark.machine("PROFILE", parameter=value)')
+    return boot(*mark.args, **mark.kwargs)
 
 
 @pytest.fixture
@@ -67,23 +79,23 @@ def pf(pfs: list[Function]) -> Function:
     return pfs[0]
 
 
-def folder(item: pytest.Item) -> Path:
-    """Give a test's folder in the run record, made when first asked for."""
-    if FOLDER not in item.stash:
-        item.stash[FOLDER] = record.folder_for(item.config.stash[RUN].directory, item.nodeid)
-    return item.stash[FOLDER]
+def _booted(case: Case, stack: ExitStack, profile: str, parameters: dict[str, Any]) -> Machine:
+    run = case.item.config.stash[RUN]
+    found = run.store.library.get(profile)
+    resolved = found.resolve(parameters)
+    run.parts.check(found)
+    spec = Spec(found, resolved, run.parts, run.store.library.folders)
+    made = Machine(spec, case.new_folder())
+    stack.callback(made.close)
+    case.booting = made
+    try:
+        made.boot(run.settings.boot_timeout)
+    except CouldNotRun as lost:
+        raise run.reference.judged(lost, spec, complained=bool(made.console.reports())) from None
+    case.booting = None
+    case.judge.machines.append(made)
+    return made
 
 
-def _spec(request: pytest.FixtureRequest) -> Spec:
-    mark: pytest.Mark | None = getattr(request, "param", None)
-    if mark is None:
-        raise UsageError('say which machine: @pytest.mark.machine("PROFILE", parameter=value)')
-    run = request.config.stash[RUN]
-    profile = run.store.library.get(*mark.args)
-    parameters = profile.resolve(mark.kwargs)
-    run.parts.check(profile)
-    return Spec(profile, parameters, run.parts, run.store.library.folders)
-
-
-def _case(mark: pytest.Mark) -> str:
+def _id(mark: pytest.Mark) -> str:
     return "-".join([*map(str, mark.args), *(f"{name}={value}" for name, value in mark.kwargs.items())])

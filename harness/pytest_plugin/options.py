@@ -17,15 +17,10 @@ from harness.errors import CouldNotRun, HarnessError, Stage
 from harness.machine import record
 from harness.machine.parts import Parts, Store
 from harness.machine.reference import Reference
+from harness.pytest_plugin.marks import MARKS
 
 _SETTINGS = ("kernel", "modules", "qemu", "accel", "profile_dir")
 _TEST_TIMEOUT = 300.0
-_MARKS = (
-    "machine(profile, **parameters): boot this machine for the test; several marks make several cases",
-    "expects_report(kind, match=''): the test makes the kernel report this (see harness.guest.reports.ReportKind)",
-    "test_timeout(seconds): time for this test, instead of --test-timeout",
-    "known_bug(reason, kernels=()): on these kernels (shell patterns) the test is known to FAIL",
-)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Describe the run."""
-    for mark in _MARKS:
+    for mark in MARKS:
         config.addinivalue_line("markers", mark)
     config.stash[RUN] = Run(config)
 

@@ -9,6 +9,7 @@ from types import TracebackType
 
 import pytest
 
+from harness import paths
 from harness.outcome import Outcome
 from harness.pytest_plugin.options import RUN
 
@@ -39,12 +40,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"records: {directory}")
 
 
+def is_test(path: Path) -> bool:
+    """Tell whether a source file is of tests: no library's, or among those that the harness carries."""
+    if path.is_relative_to(paths.data_root() / "tests"):
+        return True
+    return not any(path.is_relative_to(folder) for folder in _LIBRARIES)
+
+
 def shorten(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
     """Leave only the lines of tests in a traceback; tells whether there are any, and without any leaves all."""
     kept: TracebackType | None = None
     for entry in reversed(_entries(excinfo.tb)):
         path = Path(entry.tb_frame.f_code.co_filename)
-        if path == item.path or not any(path.is_relative_to(folder) for folder in _LIBRARIES):
+        if path == item.path or is_test(path):
             kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
     if kept is not None:
         excinfo.traceback = type(excinfo.traceback)(kept)

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Time limits: whether the guest or the test itself is to blame depends on where the time was spent."""
+"""Time limits: whether the guest, the test or nobody is to blame depends on where the time was spent."""
 
 from __future__ import annotations
 
+import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import pytest
-
+from harness.errors import CouldNotRun
 from harness.guest.ssh import GuestTimeout
-from harness.pytest_plugin.options import RUN
+from harness.pytest_plugin.case import Case
+from harness.pytest_plugin.options import Run
 
 
 class TestHung(Exception):
@@ -21,21 +22,40 @@ class TestHung(Exception):
 
 
 @contextmanager
-def time_limit(item: pytest.Item) -> Iterator[None]:
+def run_limit(run: Run) -> Iterator[None]:
+    """Raise in the block when the run's time is over."""
+    with _alarm(run.deadline.remaining(), lambda _: run.out_of_time()):
+        yield
+
+
+@contextmanager
+def time_limit(case: Case, run: Run) -> Iterator[None]:
     """Raise in the block when the test's or the run's time is over, whichever is first."""
-    run = item.config.stash[RUN]
-    mark = item.get_closest_marker("test_timeout")
-    own = float(mark.args[0]) if mark else run.test_timeout
-    last = run.deadline.remaining() < own
-    seconds = min(run.deadline.remaining(), own)
+    last = run.deadline.remaining() < case.deadline.remaining()
 
-    def ring(_number: int, frame: FrameType | None) -> None:
+    def late(frame: FrameType | None) -> Exception:
         if last:
-            raise run.out_of_time()
+            return run.out_of_time()
+        seconds = case.deadline.seconds
+        if case.booting is not None:
+            stage = case.booting.health.stage
+            return CouldNotRun(f"lost at stage {stage}: no machine after the test's {seconds:g} s", stage=stage)
         if _waits_for_guest(frame):
-            raise GuestTimeout(f"the test still waited for the guest after {seconds:g} s")
-        raise TestHung(f"the test still ran after {seconds:g} s, without waiting for the guest")
+            return GuestTimeout(f"the test still waited for the guest after {seconds:g} s")
+        return TestHung(f"the test still ran after {seconds:g} s, without waiting for the guest")
 
+    with _alarm(min(run.deadline.remaining(), case.deadline.remaining()), late):
+        yield
+
+
+@contextmanager
+def _alarm(seconds: float, late: Callable[[FrameType | None], Exception]) -> Iterator[None]:
+    def ring(_number: int, frame: FrameType | None) -> None:
+        raise late(frame)
+
+    if not math.isfinite(seconds):
+        yield
+        return
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, max(0.001, seconds))
     try:
@@ -47,7 +67,7 @@ def time_limit(item: pytest.Item) -> Iterator[None]:
 
 def _waits_for_guest(frame: FrameType | None) -> bool:
     while frame is not None:
-        if str(frame.f_globals.get("__name__", "")).startswith(("harness.guest", "harness.qemu", "harness.machine")):
+        if str(frame.f_globals.get("__name__", "")).startswith(("harness.guest", "harness.qemu")):
             return True
         frame = frame.f_back
     return False

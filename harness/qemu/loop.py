@@ -8,7 +8,6 @@ that lives as long as the process owns QMP and starts every QEMU.
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
 import threading
 from collections.abc import Coroutine
@@ -52,7 +51,13 @@ async def _within(work: Coroutine[Any, Any, T], deadline: Deadline) -> T:
         raise  # not ours: `work` itself raised it
 
 
-@functools.cache
+_making = threading.Lock()
+_made: list[LoopThread] = []
+
+
 def the_loop() -> LoopThread:
-    """Give this process's loop."""
-    return LoopThread()
+    """Give this process's loop, the same one to every thread."""
+    with _making:
+        if not _made:
+            _made.append(LoopThread())
+        return _made[0]

@@ -59,9 +59,11 @@ class QemuProcess:
         self._loop.call(self._start(argv, pass_fds), deadline)
 
     async def _start(self, argv: Sequence[str], pass_fds: Sequence[int]) -> None:
-        # setpriv (util-linux) asks the kernel to kill QEMU when this thread ends, and then becomes QEMU. A new session
-        # keeps a terminal's Ctrl-C from QEMU, so that what it was doing can still be read.
-        command = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+        # setpriv (util-linux) asks the kernel to kill it when this thread ends; the shell behind it becomes QEMU unless
+        # we ended before it had asked. A new session keeps a terminal's Ctrl-C from QEMU, so that what it was doing can
+        # still be read.
+        still_ours = f'[ "$PPID" = {os.getpid()} ] && exec "$0" "$@"'
+        command = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", still_ours, *argv]
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -159,24 +159,28 @@ class Library:
                 raise UsageError(f"profile folder {folder}: no such folder")
 
     def names(self) -> list[str]:
-        """List all names that can be asked for."""
-        return sorted({path.stem for folder in self.folders for path in folder.glob("*.toml")})
+        """List all names that can be asked for. A `.toml` without a `.j2` beside it is something else of the user's."""
+        return sorted({path.stem for path in self._definitions() if _template(path).is_file()})
 
     def get(self, name: str) -> Profile:
         """Read one profile; raises `UsageError` for an unknown name or a file that is not as it should be."""
-        if name not in self.names():
+        path = next((path for path in self._definitions() if path.stem == name), None)
+        if path is None:
             raise UsageError(unknown("profile", name, self.names()))
-        return self._read(next(path for folder in self.folders if (path := folder / f"{name}.toml").exists()))
+        return self._read(path)
+
+    def _definitions(self) -> Iterator[Path]:
+        return (path for folder in self.folders for path in folder.glob("*.toml"))
 
     def _read(self, path: Path) -> Profile:
+        if not _template(path).is_file():
+            raise UsageError(f"profile {path}: its template {_template(path).name} is missing beside it")
         own = toml.read(path, _ProfileDefinition, "profile")
         bases = (folder / _BASES / f"{own.base}.toml" for folder in self.folders)
         base_path = next((candidate for candidate in bases if candidate.is_file()), None)
         if base_path is None:
             raise UsageError(f"profile {path}: there is no base machine {own.base!r}")
         base = toml.read(base_path, _Definition, "profile")
-        if not path.with_suffix(".j2").is_file():
-            raise UsageError(f"profile {path}: its template {path.with_suffix('.j2').name} is missing")
         return Profile(
             path.stem, own.summary, own.base, own.hotplug, own.pfs,
             {**base.parameters, **own.parameters}, (*base.rules, *own.rules),
@@ -193,6 +197,10 @@ def joined(requirements: Iterable[Requirements]) -> Requirements:
         for device, properties in one.devices.items():
             devices[device] = devices.get(device, frozenset()) | properties
     return Requirements(devices=devices, kernel=kernel)
+
+
+def _template(definition: Path) -> Path:
+    return definition.with_suffix(".j2")
 
 
 def _parse(kind: str, value: Any) -> Value | None:

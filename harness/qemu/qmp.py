@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from qemu.qmp import EventListener, ExecuteError, Message, QMPClient, QMPError
 
 from harness.deadline import Deadline
 from harness.errors import GuestFailure
+from harness.qemu.log import Log
 from harness.qemu.loop import LoopThread
 
 COMMAND_TIMEOUT = 20.0
@@ -54,13 +54,18 @@ class Monitor:
 
     def __init__(self, loop: LoopThread, record: Path, on_event: Callable[[Event], None] = lambda _: None) -> None:
         self._loop = loop
-        self._record = record.open("a", encoding="utf-8", buffering=1)
+        self._record = Log(record)
         self._on_event = on_event
         self._client = QMPClient("iov-harness")
         self._listener = EventListener()
         self._changed = threading.Condition()
         self._pump: Future[None] | None = None
         self.events: list[Event] = []
+
+    @property
+    def broken(self) -> OSError | None:
+        """Why the record does not hold all that was said; None while it does."""
+        return self._record.broken
 
     def connect(self, connection: socket.socket, deadline: Deadline) -> None:
         """Greet QEMU over a connected socket. Raises `QmpLost` or `DeadlineExpired`."""
@@ -85,7 +90,7 @@ class Monitor:
         except ExecuteError as error:
             self._note({"error": {"class": error.error_class, "desc": str(error)}})
             raise CommandRefused(command, error) from error
-        except (QMPError, OSError, asyncio.CancelledError) as error:
+        except (QMPError, OSError, CancelledError) as error:
             raise QmpLost(f"QMP {command}: the connection to QEMU is gone ({error})") from error
         self._note({"return": answer})
         return answer
@@ -133,8 +138,7 @@ class Monitor:
             self._on_event(event)
 
     def _note(self, fields: Mapping[str, Any]) -> None:
-        if not self._record.closed:
-            self._record.write(json.dumps({"time": time.time(), **fields}) + "\n")
+        self._record.write((json.dumps({"time": time.time(), **fields}) + "\n").encode())
 
 
 def _event(message: Message) -> Event:

@@ -17,20 +17,28 @@ from harness.qemu.profile import Profile, Value
 SSH_PORT_BY_KERNEL = 0
 """A forwarded port of 0 lets the host's kernel choose a free one, so two machines never want the same."""
 
+SSH_PORT_BY_HAND = 2222
+"""The forwarded port of a command line to paste, where none was asked for."""
+
 
 @dataclass(frozen=True)
 class Wiring:
-    """How QEMU's control sockets and console reach the harness, as `-chardev` arguments."""
+    """How QEMU's control sockets and console reach the harness, as `-chardev` arguments.
+
+    With `monitor` the console carries QEMU's monitor too: Ctrl-A c turns to it, Ctrl-A x ends QEMU.
+    """
 
     qmp: str
     debug: str
     console: str
     ssh_port: int = SSH_PORT_BY_KERNEL
+    monitor: bool = False
 
     @classmethod
-    def for_hand(cls, folder: Path, ssh_port: int) -> Wiring:
-        """Give the wiring of a command line to paste: console on the terminal, control sockets in `folder`."""
-        return cls(socket_at(folder / "qmp.sock"), socket_at(folder / "debug.sock"), "stdio,signal=off", ssh_port)
+    def by_hand(cls, ssh_port: int = SSH_PORT_BY_KERNEL) -> Wiring:
+        """Give the wiring of a command line to paste: console on the terminal, control sockets where it is pasted."""
+        qmp, debug = (f"socket,path={name}.sock,server=on,wait=off" for name in ("qmp", "debug"))
+        return cls(qmp, debug, "stdio,mux=on,signal=off", ssh_port or SSH_PORT_BY_HAND, monitor=True)
 
 
 @dataclass(frozen=True)
@@ -67,9 +75,3 @@ class Renderer:
         except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise UsageError(f"template {name}: {error}") from error
         return parse(rendered, name)
-
-
-def socket_at(path: Path) -> str:
-    """Give the `-chardev` argument of a socket on which QEMU listens at `path`."""
-    written = str(path).replace(",", ",,")  # as QEMU wants it in `-chardev`, though not in `-kernel` and `-initrd`
-    return f"socket,path={written},server=on,wait=off"

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.machine.machine import Machine, booted
-
-BOOT_TIMEOUT = 90.0
+from harness.machine.machine import Machine
+from harness.pytest_plugin.fixtures import Boot
 
 
 def hold(machine: Machine) -> None:
@@ -28,7 +27,6 @@ def test_holds_one(machine: Machine, number: int) -> None:
 
 
 @pytest.mark.machine("minimal")
-def test_holds_both(machine: Machine, tmp_path: Path) -> None:
-    with booted(machine.spec, tmp_path, BOOT_TIMEOUT) as second:
-        second.guest.run("true", check=True)
-        hold(machine)
+def test_holds_both(machine: Machine, boot: Boot) -> None:
+    boot("minimal").guest.run("true", check=True)
+    hold(machine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from errno import EBUSY
 
 import pytest
@@ -13,6 +14,7 @@ from harness.deadline import Deadline
 from harness.guest.agent import raises_errno
 from harness.guest.guest import Guest
 from harness.machine.machine import Machine
+from harness.pytest_plugin.fixtures import Boot
 
 pytestmark = [pytest.mark.machine("minimal"), pytest.mark.usefixtures("guest")]
 
@@ -65,6 +67,35 @@ def test_fails_without_its_declared_report(guest: Guest) -> None:
     guest.run("true", check=True)
 
 
+@pytest.fixture
+def splats_in_setup(guest: Guest) -> None:
+    """Make the kernel warn, and then leave."""
+    splat(guest)
+    guest.drain()
+    pytest.skip("nothing to see here")
+
+
+@pytest.mark.usefixtures("splats_in_setup")
+def test_fails_by_a_kernel_report_in_setup() -> None:
+    raise AssertionError("never reached")
+
+
+@pytest.fixture
+def splats_in_teardown(guest: Guest) -> Iterator[None]:
+    """Make the kernel warn when the test is over."""
+    yield
+    splat(guest)
+
+
+@pytest.mark.usefixtures("splats_in_teardown")
+def test_fails_by_a_kernel_report_in_teardown(guest: Guest) -> None:
+    guest.run("true", check=True)
+
+
+def test_fails_by_a_kernel_report_of_a_second_machine(boot: Boot) -> None:
+    splat(boot("minimal", memory=256).guest)
+
+
 def test_fails_by_a_panic(guest: Guest) -> None:
     panic(guest)
 
@@ -83,12 +114,12 @@ def test_fails_by_a_hang_in_the_guest(guest: Guest) -> None:
     guest.run("sleep 1000", timeout=0.5)
 
 
-@pytest.mark.test_timeout(25)
+@pytest.mark.test_timeout(45)
 def test_fails_by_a_hang_in_the_guest_that_the_test_does_not_bound(guest: Guest) -> None:
     guest.run("sleep 1000", timeout=1000)
 
 
-@pytest.mark.test_timeout(25)
+@pytest.mark.test_timeout(45)
 def test_errs_by_a_hang_of_its_own(guest: Guest) -> None:
     while guest:
         pass
@@ -125,6 +156,16 @@ def test_fails_by_passing_unexpectedly(guest: Guest) -> None:
 @pytest.mark.known_bug("the sky is green", kernels=("debian-*",))
 def test_errs_although_known_to_fail(guest: Guest) -> None:
     guest.no_such_method()  # type: ignore[attr-defined]
+
+
+@pytest.mark.known_bug("the sky is green", kernels=("debian-*",))
+def test_fails_by_a_panic_that_no_known_bug_foretold(guest: Guest) -> None:
+    panic(guest)
+
+
+@pytest.mark.known_bug("the sky falls", kernels=("6.12.*",), match="sysrq triggered crash")
+def test_known_to_panic(guest: Guest) -> None:
+    panic(guest)
 
 
 @pytest.mark.known_bug("of another kernel", kernels=("vax-*",))

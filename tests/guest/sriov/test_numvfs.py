@@ -43,10 +43,9 @@ def test_a_vf_names_its_pf_and_disappears_with_the_disable(guest: Guest, pf: Fun
     assert guest.functions() == before
 
 
-@pytest.mark.parametrize("text", ["abc", "", " 1", "-1", "1 2", "65536", "99999999999"])
+# Not a write of no bytes at all, which never reaches the driver core.
+@pytest.mark.parametrize("text", ["abc", "\n", " 1", "-1", "1 2", "65536", "99999999999"])
 def test_what_is_no_16_bit_number_is_invalid(pf: Function, text: str) -> None:
-    if text == "":
-        text = "\n"  # a write of no bytes at all never reaches the driver core
     with raises_errno(EINVAL):
         pf.write("sriov_numvfs", text)
     assert pf.numvfs == 0

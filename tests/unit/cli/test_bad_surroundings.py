@@ -152,6 +152,8 @@ def test_a_qemu_that_ends_at_once_is_quoted_and_leaves_its_record(terminal: Term
     (argv,) = terminal.cwd.glob("build/runs/*-*/shell-minimal/argv")
     assert f"\ncommand: {argv}\n" in done.err
     assert argv.read_text().startswith(str(qemu))
+    for by_hand in ("socket,path=qmp.sock,", "stdio,mux=on,", "tcp:127.0.0.1:2222-:22"):
+        assert by_hand in argv.read_text()
     assert not [process for process in psutil.Process().children() if qemu.name in " ".join(process.cmdline())]
 
 

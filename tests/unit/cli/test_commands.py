@@ -10,16 +10,18 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
 import shellingham
-from commandline import Terminal
+from commandline import Terminal, fake_kernel, fake_qemu
 
 from harness import __version__, demo, paths
 from harness.demo import Check, Shown
 from harness.outcome import Outcome
 from harness.provision.cache import Cache
+from harness.provision.qemu import PROGRAM
 from harness.qemu.profile import Library
 
 COMMANDS = [
@@ -74,6 +76,10 @@ def test_every_command_explains_itself(terminal: Terminal, command: str, flag: s
 @pytest.mark.parametrize("command", ["", "cache", "bench"])
 def test_a_command_without_anything_is_asked_for_help(terminal: Terminal, command: str) -> None:
     assert "Usage: harness" in printed(terminal, *command.split(), code=2)
+
+
+def test_the_help_of_test_says_that_it_takes_files(terminal: Terminal) -> None:
+    assert "harness test [OPTIONS] [FILES]..." in printed(terminal, "test", "-h")
 
 
 def test_the_help_names_every_command(terminal: Terminal) -> None:
@@ -155,6 +161,53 @@ def test_the_doctor_changes_nothing_and_finds_what_cannot_work(terminal: Termina
     assert terminal.left() == []
 
 
+def found_by_doctor(terminal: Terminal, what: str, *arguments: object) -> dict[str, Any]:
+    (finding,) = [one for one in parsed(terminal, "doctor", *arguments)["findings"] if one["what"] == what]
+    return dict(finding)
+
+
+@pytest.mark.parametrize(("lacking", "ok"), [("nothing", True), ("nvme-subsys", False)])
+def test_the_doctor_asks_the_cached_qemu(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, lacking: str, ok: bool
+) -> None:
+    cache = Cache(terminal.cache)
+    entry = cache.entry("qemu", "key", "QEMU", lambda draft: {"made": str(fake_qemu(draft, lacking=lacking))})
+    (entry.path / "fake-qemu").rename(entry.path / PROGRAM)
+    monkeypatch.setattr("harness.cli.doctor.shutil.which", lambda name: None if name == PROGRAM else which(name))
+    finding = found_by_doctor(terminal, "QEMU")
+    assert finding["ok"] is ok
+    assert "9.8.7" in finding["found"]
+    assert ("nvme-subsys" in finding["found"]) is not ok
+
+
+def test_the_doctor_says_how_to_get_debians_keys(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.provision.apt._KEYRINGS", (terminal.folder / "keyring",))
+    finding = found_by_doctor(terminal, "archive keys")
+    assert (finding["ok"], finding["remedy"]) == (False, "apt-get install debian-archive-keyring")
+    (terminal.folder / "keyring").touch()
+    finding = found_by_doctor(terminal, "archive keys")
+    assert (finding["ok"], finding["found"]) == (True, str(terminal.folder / "keyring"))
+
+
+def test_the_doctor_holds_a_kernel_against_what_every_machine_needs(terminal: Terminal) -> None:
+    kernel = fake_kernel(terminal.folder)
+    finding = found_by_doctor(terminal, "kernel", "--kernel", kernel)
+    assert finding["ok"]
+    assert "its configuration is not to be had" in finding["found"]
+    release = Library().get("minimal").requires.kernel - {"PCI_IOV"}
+    (terminal.folder / ".config").write_text("".join(f"CONFIG_{option}=y\n" for option in release))
+    finding = found_by_doctor(terminal, "kernel", "--kernel", kernel)
+    assert not finding["ok"]
+    assert "lacks CONFIG_PCI_IOV" in finding["found"]
+
+
+def test_the_doctor_looks_at_a_kernels_modules(terminal: Terminal) -> None:
+    kernel = fake_kernel(terminal.folder)
+    finding = found_by_doctor(terminal, "kernel", "--kernel", kernel, "--modules", "nowhere")
+    assert not finding["ok"]
+    assert "nowhere" in finding["found"]
+
+
 def test_the_cache_is_told_in_json_and_in_lines(terminal: Terminal) -> None:
     assert parsed(terminal, "cache", "list") == {"cache": str(terminal.cache), "entries": []}
     cache = Cache(terminal.cache)
@@ -184,8 +237,10 @@ def options(command_line: str) -> list[tuple[str, Any]]:
 
 def test_a_dry_run_prints_a_command_line_to_paste(terminal: Terminal) -> None:
     flags = terminal.stand_ins()
-    text = printed(terminal, "shell", "nvme-sriov", "-p", "sriov_max_vfs=7", "-p", "append=a b'c", "--dry-run", *flags)
-    found = options(text)
+    arguments = ["-p", "sriov_max_vfs=7", "-p", "append=a b'c", "--dry-run", *flags]
+    done = terminal.harness("shell", "nvme-sriov", *arguments)
+    assert done.code == 0
+    found = options(done.out)
     devices = {argument["id"]: argument for name, argument in found if name == "-device"}
     assert {"management", "rp1", "rp4"} <= devices.keys()
     (nvme,) = [device for device in devices.values() if device["driver"] == "nvme"]
@@ -197,13 +252,17 @@ def test_a_dry_run_prints_a_command_line_to_paste(terminal: Terminal) -> None:
     assert named["-append"].endswith(" a b'c")
     (network,) = [argument for name, argument in found if name == "-netdev"]
     assert network["hostfwd"] == [{"str": "tcp:127.0.0.1:2222-:22"}]
-    assert shlex.split(text)[0] == str(terminal.folder / "fake-qemu")
+    assert shlex.split(done.out)[0] == str(terminal.folder / "fake-qemu")
+    ssh, leave = done.err.splitlines()
+    assert re.fullmatch(rf"ssh -i {terminal.cache}/keys/\S+ -p 2222 .* root@127\.0\.0\.1", ssh)
+    assert leave == "Ctrl-A x ends it."
     assert terminal.left() == ["cache/keys/ed25519"]
 
 
 def test_a_dry_run_takes_the_port_that_is_asked_for(terminal: Terminal) -> None:
-    text = printed(terminal, "shell", "minimal", "--ssh-port", "2022", "--dry-run", *terminal.stand_ins())
-    assert "tcp:127.0.0.1:2022-:22" in text
+    done = terminal.harness("shell", "minimal", "--ssh-port", "2022", "--dry-run", *terminal.stand_ins())
+    assert "tcp:127.0.0.1:2022-:22" in done.out
+    assert " -p 2022 " in done.err
 
 
 def test_the_parts_are_told_in_json_and_in_lines(terminal: Terminal) -> None:
@@ -222,9 +281,9 @@ def asked_of_pytest(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The command lines of pytest, which collects nothing."""
     commands: list[list[str]] = []
 
-    def pytest_of_its_own(command: list[str], *, quiet: bool) -> int:
+    def pytest_of_its_own(command: list[str], *, quiet: bool) -> tuple[int, bool]:
         commands.append([*command, "quiet"] if quiet else command)
-        return 5
+        return 5, False
 
     monkeypatch.setattr("harness.cli.test._pytest", pytest_of_its_own)
     return commands
@@ -242,6 +301,7 @@ def asked_of_pytest(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         ("mine.py::test_a -x", "{cwd}/mine.py::test_a -x"),
         ("tests/guest/sriov mine.py", "{root}/tests/guest/sriov {cwd}/mine.py"),
         ("--profile-dir .", "--profile-dir {cwd} {root}/tests/guest"),
+        ("--ignore tests/guest/harness", "--ignore tests/guest/harness {root}/tests/guest"),
         ("-v", "--log-cli-level INFO --log-cli-format %(name)s:"),
         ("--pyargs some.package", "--pyargs some.package"),
     ],

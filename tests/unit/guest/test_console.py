@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import logging
 import re
@@ -18,7 +19,7 @@ import pytest
 from harness.deadline import Deadline, DeadlineExpired
 from harness.guest import console as module
 from harness.guest.console import Console
-from harness.guest.reports import ReportKind
+from harness.guest.reports import REPORTS_KEPT, ReportKind
 from harness.qemu.loop import the_loop
 
 LINE_LIMIT = 4096
@@ -144,6 +145,20 @@ def test_the_log_on_disk_is_bounded_and_says_so_once(tmp_path: Path, monkeypatch
     assert captured.console.position == 5
 
 
+def test_a_full_disk_is_noted_and_the_console_still_heard(tmp_path: Path) -> None:
+    (tmp_path / "console.log").symlink_to("/dev/full")
+    captured = Captured(tmp_path / "console.log")
+    assert captured.console.broken is None
+    captured.say(b"one\n")
+    captured.say(b"Kernel panic - not syncing: x\n")
+    assert captured.lines == ["one", "Kernel panic - not syncing: x"]
+    assert captured.console.broken is not None
+    assert captured.console.broken.errno == errno.ENOSPC
+    assert [report.kind for report in captured.console.reports()] == [ReportKind.PANIC]
+    captured.end()
+    captured.console.close()
+
+
 def test_an_earlier_log_is_kept(captured: Captured) -> None:
     captured.said(b"first\n")
     again = Captured(captured.log)
@@ -158,6 +173,14 @@ def test_what_the_kernel_complains_of_is_reported_while_it_still_speaks(captured
     assert (report.kind, report.line_number) == (ReportKind.BUG, 2)
     captured.say(b"Kernel panic - not syncing: x\n")
     assert [report.kind for report in captured.console.reports()] == [ReportKind.BUG, ReportKind.PANIC]
+
+
+def test_of_a_flood_of_reports_it_is_told_how_many_are_not_given(captured: Captured) -> None:
+    captured.say(b"BUG: Bad rss-counter state mm:0 type:MM_ANONPAGES val:1\n" * REPORTS_KEPT)
+    assert not captured.console.dropped
+    captured.say(b"BUG: Bad rss-counter state mm:0 type:MM_ANONPAGES val:1\n" * 2)
+    assert captured.console.dropped == {ReportKind.BUG: 2}
+    assert len(captured.console.reports()) == REPORTS_KEPT
 
 
 def test_a_line_that_has_come_is_found_at_once(captured: Captured) -> None:

@@ -47,7 +47,7 @@ class Sysfs(Agent):
 
 def function_with(name: str = PF, **attributes: bytes) -> Function:
     files = {f"{DEVICES}/{name}/{attribute}": value for attribute, value in attributes.items()}
-    return Function(Sysfs(files), Bdf.parse(name))
+    return Function(Sysfs({f"{DEVICES}/{name}": f"../../../devices/{name}".encode(), **files}), Bdf.parse(name))
 
 
 def pf_listing(*names: str) -> Sysfs:
@@ -147,7 +147,15 @@ def test_an_attribute_is_read_without_its_newline_and_written_byte_for_byte() ->
 
 def test_what_a_system_call_says_is_raised() -> None:
     function = function_with(PF)
-    for action in (lambda: function.read("no"), function.config, function.attributes, lambda: function.numvfs):
+    for action in (lambda: function.read("no"), function.config, lambda: function.numvfs):
+        with pytest.raises(GuestErrno) as caught:
+            action()
+        assert caught.value.errno == errno.ENOENT
+
+
+def test_a_function_that_is_gone_is_not_taken_for_one_without_driver_or_pf() -> None:
+    function = Function(Sysfs(), Bdf.parse(PF))
+    for action in (lambda: function.driver, lambda: function.physfn, function.attributes, lambda: function.vfs):
         with pytest.raises(GuestErrno) as caught:
             action()
         assert caught.value.errno == errno.ENOENT
@@ -227,7 +235,7 @@ def test_a_link_that_cannot_be_read_is_not_taken_for_a_missing_one() -> None:
 
 @pytest.mark.parametrize("bound", [True, False])
 def test_overriding_the_driver_takes_the_old_one_away_first(bound: bool) -> None:
-    sysfs = Sysfs({f"{DEVICES}/{PF}/driver": b"drivers/igb"} if bound else {})
+    sysfs = Sysfs({f"{DEVICES}/{PF}": b"", **({f"{DEVICES}/{PF}/driver": b"drivers/igb"} if bound else {})})
     Function(sysfs, Bdf.parse(PF)).override("vfio-pci")
     unbinding = [(f"{DEVICES}/{PF}/driver/unbind", PF.encode())] if bound else []
     assert sysfs.written == [

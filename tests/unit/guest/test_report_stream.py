@@ -92,19 +92,6 @@ def test_a_new_boot_ends_the_panic_that_led_to_it() -> None:
     ]
 
 
-def test_a_panic_is_known_at_once_and_for_good() -> None:
-    scanner = scanner_fed(stamped(OOPS))
-    assert not scanner.panicked
-
-    scanner.feed("[   12.000000] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000009")
-    assert scanner.panicked
-
-    for line in stamped(SYSFS):
-        scanner.feed(line)
-    scanner.finish()
-    assert scanner.panicked
-
-
 def test_a_report_shows_as_it_stands_while_it_is_printed_and_finishing_twice_changes_nothing() -> None:
     lines = stamped(OOPS)
     scanner = scanner_fed(lines[:3])
@@ -154,6 +141,27 @@ def test_a_kernel_line_behind_an_unfinished_prompt_counts(prompt: str) -> None:
     assert report.title == "INFO: task sh:145 blocked for more than 120 seconds."
 
 
+@pytest.mark.parametrize("start", [9.0, 8.999_999])
+@pytest.mark.parametrize("caller", ["", "[    T1]"])
+def test_a_kernel_line_that_cuts_into_one_of_a_program_counts(start: float, caller: str) -> None:
+    first, *rest = stamped(WARN_7.split("\n", 2)[2], start, caller)
+
+    (report,) = scanned([*stamped(BEFORE, 9.0), f"iov-harn{first}", *rest, "ess: half a line"])
+
+    assert report.title.startswith("WARNING: lib/refcount.c:28 at ")
+    assert report.lines == (f"iov-harn{first}", *rest)
+
+
+def test_a_program_that_quotes_an_earlier_kernel_line_does_not_make_a_report() -> None:
+    assert kinds([*stamped(BEFORE, 9.0), f"seen: {stamped(KILLED)[0]}"]) == []
+    assert kinds([*stamped(BEFORE, 9.0), f"seen: {stamped(KILLED)[0]} at{stamped(KILLED, 9.1)[0]}"]) == [K.OOM]
+
+
+def test_times_begin_anew_with_a_new_boot() -> None:
+    boot = stamped("Linux version 7.3.4 (kernel@debian.org) #1 SMP PREEMPT_DYNAMIC", 0.0)
+    assert kinds([*stamped(BEFORE, 99.0), *boot, f"half{stamped(KILLED)[0]}"]) == [K.OOM]
+
+
 def test_a_kernel_line_behind_a_carriage_return_counts() -> None:
     assert kinds([decoded(f"progress 10%\r{stamped(KILLED)[0]}\r".encode())]) == [K.OOM]
 
@@ -199,11 +207,11 @@ def test_a_line_without_end_is_cut() -> None:
 def test_the_first_report_of_a_kind_is_kept_however_late_it_comes_and_the_others_are_counted() -> None:
     warns = stamped("\n".join([WARN_6] * (REPORTS_KEPT + 10)))
     scanner = scanner_fed([*warns, *stamped(KASAN), *stamped(KASAN), *stamped(KASAN)])
-    open_and_dropped = scanner.reports
+    open_and_dropped = scanner.reports, scanner.dropped
     scanner.finish()
 
     assert [report.kind for report in scanner.reports] == [K.WARN] * REPORTS_KEPT + [K.KASAN]
-    assert scanner.reports == open_and_dropped
+    assert (scanner.reports, scanner.dropped) == open_and_dropped
     assert scanner.dropped == {K.WARN: 10, K.KASAN: 2}
 
 

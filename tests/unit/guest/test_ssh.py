@@ -7,13 +7,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
 from sshd import Sshd, ended, saying
 
 from harness.deadline import Deadline
-from harness.guest.ssh import OUTPUT_LIMIT, CommandFailed, Completed, GuestLost, GuestTimeout, Session
+from harness.errors import UsageError
+from harness.guest.ssh import COMMAND_LIMIT, OUTPUT_LIMIT, CommandFailed, Completed, GuestLost, GuestTimeout, Session
 from harness.provision import keys as provision
 from harness.provision.cache import Cache
 from harness.provision.keys import Keys
@@ -184,6 +186,33 @@ def test_a_command_without_an_exit_status_failed_but_the_guest_is_not_lost(sshd:
     sshd.commands["x"] = saying(b"out", status=None)
     with pytest.raises(CommandFailed, match="`x` ended without an exit status"):
         session.run("x")
+
+
+def test_a_command_that_is_too_long_is_refused_before_it_is_sent(sshd: Sshd, session: Session) -> None:
+    longest = "ü" * (COMMAND_LIMIT // 2)
+    sshd.commands[longest] = saying()
+    assert session.run(longest).status == 0
+    with pytest.raises(UsageError, match=r"^a guest takes commands of 9000 bytes, not 9001: "):
+        session.run(f"{longest}x")
+    assert sshd.started == [longest]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), EOFError(), TypeError("x"), KeyError("x")])
+def test_what_a_listener_raises_is_not_the_guests_fault(sshd: Sshd, session: Session, error: Exception) -> None:
+    def tell(_stream: int, _data: bytes) -> None:
+        raise error
+
+    sshd.commands["x"] = saying(b"out")
+    with pytest.raises(type(error)) as caught:
+        session.run("x", tell=tell)
+    assert caught.value is error
+    assert session.run("x").stdout == "out"
+
+
+@pytest.mark.parametrize("command", [5, ["x", 5], None])
+def test_a_command_that_is_none_is_the_callers_fault(session: Session, command: Any) -> None:
+    with pytest.raises(TypeError):
+        session.run(command)
 
 
 def test_a_command_that_the_guest_refuses_to_start_is_told(session: Session) -> None:

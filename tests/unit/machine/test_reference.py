@@ -17,7 +17,7 @@ from harness.machine.machine import Spec
 from harness.machine.parts import Parts, Store
 from harness.machine.reference import KernelDoesNotBoot, Reference
 from harness.provision.kernel import REFERENCE
-from harness.qemu.profile import Library
+from harness.qemu.profile import Library, Profile, Value
 
 LOST = CouldNotRun("machine igb-sriov lost at stage kernel: nothing", stage=Stage.KERNEL, detail="  | Linux version")
 
@@ -35,6 +35,10 @@ class Kernel:
 class FewParts:
     kernel: Kernel
 
+    def check(self, profile: Profile) -> None:
+        if profile.name == "virtio-sriov" and self.kernel.is_reference:
+            raise UsageError("the reference kernel lacks something")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -50,9 +54,6 @@ class Shelf:
     settings: Settings = field(default_factory=Settings)
     booted: list[tuple[Spec, Path, float]] = field(default_factory=list)
 
-    def parts(self) -> FewParts:
-        return FewParts(Kernel("mine"))
-
     def with_kernel(self, parts: FewParts, name: str) -> FewParts:
         return replace(parts, kernel=Kernel(name))
 
@@ -64,8 +65,8 @@ class Shelf:
         yield
 
 
-def spec_of(kernel: str = "mine", profile: str = "igb-sriov") -> Spec:
-    return Spec(Library().get(profile), {}, cast("Parts", FewParts(Kernel(kernel))), ())
+def spec_of(kernel: str = "mine", profile: str = "igb-sriov", **parameters: Value) -> Spec:
+    return Spec(Library().get(profile), parameters, cast("Parts", FewParts(Kernel(kernel))), ())
 
 
 @pytest.fixture
@@ -99,10 +100,25 @@ def test_where_the_reference_does_not_boot_either_nobody_is_blamed(
     assert asked.judged(LOST, spec_of()) is LOST
 
 
-@pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.KERNEL])
+ELSEWHERE = [stage for stage in Stage if stage is not Stage.KERNEL]
+
+
+@pytest.mark.parametrize("stage", ELSEWHERE)
 def test_what_is_lost_at_another_stage_is_not_asked_about(shelf: Shelf, asked: Reference, stage: Stage) -> None:
     lost = CouldNotRun("x", stage=stage)
     assert asked.judged(lost, spec_of()) is lost
+    assert not shelf.booted
+
+
+@pytest.mark.parametrize("stage", ELSEWHERE)
+def test_a_kernel_that_complained_is_asked_about_once_it_runs(asked: Reference, stage: Stage) -> None:
+    lost = CouldNotRun("x", stage=stage)
+    blamed = isinstance(asked.judged(lost, spec_of(), complained=True), KernelDoesNotBoot)
+    assert blamed == (stage in {Stage.INIT, Stage.SSH})
+
+
+def test_a_profile_that_the_reference_cannot_serve_blames_nobody(shelf: Shelf, asked: Reference) -> None:
+    assert asked.judged(LOST, spec_of(profile="virtio-sriov")) is LOST
     assert not shelf.booted
 
 
@@ -112,21 +128,24 @@ def test_the_reference_is_not_measured_against_itself(shelf: Shelf, asked: Refer
 
 
 @pytest.mark.parametrize("error", [None, CouldNotRun("x", stage=Stage.KERNEL)])
-def test_the_reference_is_booted_once_however_many_machines_are_lost(
-    shelf: Shelf, asked: Reference, error: Exception | None
-) -> None:
+def test_the_reference_is_booted_once_for_each_machine(shelf: Shelf, asked: Reference, error: Exception | None) -> None:
     shelf.raises = error
-    verdicts = {type(asked.judged(LOST, spec_of(profile=name))) for name in Library().names()}
-    assert verdicts == {CouldNotRun if error else KernelDoesNotBoot}
-    assert len(shelf.booted) == 1
+    for _ in range(2):
+        for memory in (192, 512):
+            verdict = asked.judged(LOST, spec_of(memory=memory))
+            assert isinstance(verdict, CouldNotRun if error else KernelDoesNotBoot)
+    assert [spec.parameters["memory"] for spec, _, _ in shelf.booted] == [192, 512]
 
 
-def test_the_reference_boots_alone_in_a_folder_of_its_own(shelf: Shelf, asked: Reference, tmp_path: Path) -> None:
-    asked.judged(LOST, spec_of())
+def test_the_reference_boots_the_same_machine_in_a_folder_of_its_own(
+    shelf: Shelf, asked: Reference, tmp_path: Path
+) -> None:
+    asked.judged(LOST, spec_of(append="rdinit=/nowhere"))
     ((spec, directory, timeout),) = shelf.booted
     found = cast("Any", spec)
-    assert (found.profile.name, found.parts.kernel.name, timeout) == ("minimal", REFERENCE, 7.0)
-    assert directory == tmp_path / "run" / "reference-kernel"
+    assert (found.profile.name, found.parts.kernel.name, timeout) == ("igb-sriov", REFERENCE, 7.0)
+    assert found.parameters == {"append": "rdinit=/nowhere"}
+    assert directory == tmp_path / "run" / "reference-igb-sriov"
     assert directory.is_dir()
 
 

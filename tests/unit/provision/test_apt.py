@@ -110,6 +110,15 @@ def test_the_lists_are_fetched_once_and_when_they_are_first_needed(world: Distri
     assert [line.split()[-1] for line in world.asked if "update" in line] == ["update"]
 
 
+def test_lists_that_were_pruned_meanwhile_are_fetched_again(world: Distribution) -> None:
+    world.apt.names("a")
+    (lists,) = world.cache.entries()
+    (removed,), _ = world.cache.prune(lists.size - 1)
+    assert removed == lists
+    world.apt.names("a")
+    assert sum("update" in line for line in world.asked) == 2
+
+
 def test_packages_are_told_with_the_versions_that_they_have(world: Distribution) -> None:
     world.add("libb", "1%3a2.0-3+deb13u1", {})
     world.add("a", "2~rc1", {})
@@ -201,6 +210,13 @@ def test_a_machine_whose_apt_does_not_work_is_told(world: Distribution) -> None:
 def test_a_machine_without_debians_keys_is_told(world: Distribution) -> None:
     (world.folder / "keyring").unlink()
     assert "Debian's archive keys are not on this machine: apt-get install debian-archive-keyring" in failure(world)
+
+
+def test_the_keys_are_the_first_that_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apt, "_KEYRINGS", (tmp_path / "newer", tmp_path / "older"))
+    assert apt.keyring() is None
+    put(tmp_path / "older", "")
+    assert apt.keyring() == tmp_path / "older"
 
 
 def test_a_cache_that_cannot_hold_an_apt_is_told(world: Distribution) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness.errors import CouldNotRun
-from harness.provision.cache import Cache, Entry
+from harness.provision.cache import PACKAGE_LISTS, Cache, Entry
 
 
 class Builder:
@@ -142,3 +142,30 @@ def test_pruning_takes_the_least_recently_used_first_and_keeps_what_is_in_use(tm
     assert [entry.key for entry in busy] == ["old"]
     assert [entry.key for entry in removed] == ["middle"]
     assert [entry.key for entry in Cache(tmp_path).entries()] == ["old", "new"]
+
+
+def package_lists(root: Path) -> Path:
+    folder = root / PACKAGE_LISTS
+    (folder / "state/lists").mkdir(parents=True)
+    (folder / "state/lists/packages").write_text("x" * 100)
+    (folder / "cache.bin").write_text("x" * 50)
+    os.utime(folder, (1, 1))
+    return folder
+
+
+def test_the_package_lists_are_listed_with_all_that_lies_in_their_folder(tmp_path: Path) -> None:
+    folder = package_lists(tmp_path)
+    fetch(tmp_path, Builder())
+    lists, _ = Cache(tmp_path).entries()
+    assert (lists.path, lists.kind, lists.label) == (folder, "apt", "package lists")
+    assert (lists.size, lists.last_used) == (150, 1)
+
+
+def test_the_package_lists_are_pruned_but_while_an_apt_is_at_work(tmp_path: Path) -> None:
+    folder = package_lists(tmp_path)
+    with Cache(tmp_path).locked(PACKAGE_LISTS):
+        removed, busy = Cache(tmp_path).prune(100)
+        assert (removed, [entry.path for entry in busy]) == ([], [folder])
+    removed, busy = Cache(tmp_path).prune(100)
+    assert ([entry.path for entry in removed], busy) == ([folder], [])
+    assert not folder.exists()

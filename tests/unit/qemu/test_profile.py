@@ -85,6 +85,20 @@ def test_a_syntax_error_in_a_template_is_named_with_its_line(tmp_path: Path) -> 
         rendered("mine", library)
 
 
+def test_a_definition_without_a_template_beside_it_is_no_profile_but_told_as_one(tmp_path: Path) -> None:
+    library = own_profile(tmp_path, "")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"')
+    assert library.names() == sorted(["mine", *Library().names()])
+    with pytest.raises(UsageError, match=r"pyproject\.toml: its template pyproject\.j2 is missing beside it"):
+        library.get("pyproject")
+
+
+def test_half_a_profile_of_ones_own_does_not_give_way_to_a_built_in_one(tmp_path: Path) -> None:
+    (tmp_path / "minimal.toml").write_text('summary = "mine"')
+    with pytest.raises(UsageError, match=r"its template minimal\.j2 is missing"):
+        Library([tmp_path]).get("minimal")
+
+
 @pytest.mark.parametrize(
     ("definition", "message"),
     [

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import json
 import socket
 import threading
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from qemu.qmp import QMPClient
 
 from harness.deadline import Deadline, DeadlineExpired
 from harness.errors import GuestFailure
@@ -181,6 +184,15 @@ def test_a_qemu_that_talks_nonsense_is_lost(qemu: Qemu, monitor: Watched, words:
     talking.join()
 
 
+def test_a_command_that_is_cancelled_is_lost(monitor: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cancelled(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(QMPClient, "execute", cancelled)
+    with pytest.raises(QmpLost, match=r"^QMP query-x: the connection to QEMU is gone"):
+        monitor.execute("query-x")
+
+
 def test_a_command_before_the_connection_is_lost(unconnected: Watched) -> None:
     with pytest.raises(QmpLost):
         unconnected.execute("query-x")
@@ -252,6 +264,22 @@ def test_of_a_flood_of_events_the_first_are_kept_and_all_are_told(
     assert [event.data["offset"] for event in monitor.events] == list(range(10))
     assert [event.data["offset"] for event, _ in monitor.told] == list(range(500))
     assert record.read_text().count("RTC_CHANGE") == 10
+
+
+def test_a_full_disk_is_noted_and_qemu_still_heard(qemu: Qemu, record: Path) -> None:
+    record.symlink_to("/dev/full")
+    monitor = Watched(record)
+    assert monitor.broken is None
+    qemu.say(**GREETING)
+    monitor.connect(qemu.harness, soon())
+    for number in range(3):
+        qemu.event("STOP", number)
+    qemu.answers["query-x"] = {"return": 1}
+    assert monitor.execute("query-x") == 1
+    assert monitor.wait_event("STOP", soon(), since=2).time == 2.25
+    assert monitor.broken is not None
+    assert monitor.broken.errno == errno.ENOSPC
+    monitor.close()
 
 
 def test_a_command_works_while_events_come(qemu: Qemu, monitor: Watched) -> None:

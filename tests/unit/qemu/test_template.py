@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.qemu.options import Option, shell
+from harness.qemu.options import shell
 from harness.qemu.profile import Library, Value
-from harness.qemu.template import Renderer, Software, Wiring, socket_at
+from harness.qemu.template import Renderer, Software, Wiring
 
 SOFTWARE = Software("kvm", Path("/k,1"), Path("/i i,2"), "panic=0 x=y,z")
 WIRING = Wiring("socket,fd=3", "socket,fd=4", "socket,fd=5", 2222)
@@ -88,19 +88,22 @@ def test_a_mistake_in_a_base_machine_names_the_base_machine(tmp_path: Path) -> N
     assert refused(tmp_path, '{% extends "bases/q35.j2" %}\n').startswith("template bases/q35.j2, line 2: ")
 
 
-def test_a_socket_in_a_folder_with_a_comma_is_found() -> None:
-    assert socket_at(Path("/a,b/qmp.sock")) == "socket,path=/a,,b/qmp.sock,server=on,wait=off"
+def test_the_harness_has_the_console_to_itself(tmp_path: Path) -> None:
+    assert "-mon chardev=console,mode=readline" not in rendered(
+        tmp_path, '{% extends "bases/q35.j2" %}\n', cpus=1, memory=1
+    )
 
 
-def test_a_line_for_a_shell_has_the_console_on_the_terminal_and_quotes_what_needs_it(tmp_path: Path) -> None:
-    by_hand = Wiring.for_hand(tmp_path / "my sockets", 2222)
-    assert by_hand.console == "stdio,signal=off"
+@pytest.mark.parametrize(("asked", "forwarded"), [(0, 2222), (4711, 4711)])
+def test_a_line_to_paste_has_the_console_on_the_terminal_and_quotes_what_needs_it(asked: int, forwarded: int) -> None:
+    by_hand = Wiring.by_hand(asked)
     library = Library()
     profile = library.get("igb-sriov")
     options = Renderer(library.folders).command_line(profile, profile.resolve({}), SOFTWARE, by_hand)
     words = shlex.split(shell("/opt/my qemu", options).replace("\\\n", ""))
     assert words[0] == "/opt/my qemu"
     assert words[words.index("-initrd") + 1] == "/i i,2"
-    assert f"socket,path={tmp_path}/my sockets/qmp.sock,server=on,wait=off,id=qmp" in words
-    assert Option("-accel", "kvm") in options
-    assert any("tcp:127.0.0.1:2222-:22" in word for word in words)
+    assert "stdio,mux=on,signal=off,id=console" in words
+    assert "chardev=console,mode=readline" in words, "the monitor, with Ctrl-A x to end QEMU"
+    assert "socket,path=qmp.sock,server=on,wait=off,id=qmp" in words
+    assert any(f"tcp:127.0.0.1:{forwarded}-:22" in word for word in words)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the plugin knows of one test that is running: its folder, its machines, its time, its phases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.judge import Judge
+from harness.machine import record
+from harness.machine.machine import Machine
+from harness.outcome import Verdict
+from harness.pytest_plugin.marks import KnownBug, declared, seconds
+from harness.pytest_plugin.options import RUN
+
+
+class Case:
+    """One test case, from its setup to its teardown."""
+
+    def __init__(self, item: pytest.Item) -> None:
+        run = item.config.stash[RUN]
+        mark = item.get_closest_marker("test_timeout")
+        self.item = item
+        self.judge = Judge([declared(one) for one in item.iter_markers("expects_report")])
+        self.booting: Machine | None = None
+        self.deadline = Deadline(seconds(mark) if mark else run.test_timeout, "the test")
+        self.phases: list[Verdict] = []
+        self._folder: Path | None = None
+
+    @classmethod
+    def of(cls, item: pytest.Item) -> Case:
+        """Give the case of a test, made when first asked for."""
+        if _CASE not in item.stash:
+            item.stash[_CASE] = cls(item)
+        return item.stash[_CASE]
+
+    @property
+    def machines(self) -> list[Machine]:
+        """The machines that the test has used, and the one that is, or was never, coming up."""
+        return [*self.judge.machines, *([self.booting] if self.booting else [])]
+
+    @property
+    def folder(self) -> Path:
+        """The test's folder in the run record, made when first asked for."""
+        if self._folder is None:
+            self._folder = record.folder_for(self.item.config.stash[RUN].directory, self.item.nodeid)
+        return self._folder
+
+    def new_folder(self) -> Path:
+        """Give the folder of a machine: the test's own for the first, and one below it for each that follows."""
+        count = len(self.machines)
+        return record.folder_for(self.folder, f"machine-{count + 1}") if count else self.folder
+
+    def check(self) -> None:
+        """Raise what the test's machines did wrong and nobody has told yet."""
+        complaint = self.judge.complaint()
+        if complaint is not None:
+            raise complaint
+
+    def known_bugs(self) -> list[KnownBug]:
+        """Give the `known_bug` marks that hold on a kernel of this test's machines."""
+        kernels = [machine.spec.parts.kernel for machine in self.machines]
+        names = {name for kernel in kernels for name in (kernel.name, kernel.release)}
+        return [bug for bug in map(KnownBug.of, self.item.iter_markers("known_bug")) if bug.holds_on(names)]
+
+
+_CASE = pytest.StashKey[Case]()

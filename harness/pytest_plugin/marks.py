@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the marks of a test say, checked before any test runs."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from harness.guest.reports import ReportKind
+from harness.judge import Declared
+
+MARKS = (
+    "machine(profile, **parameters): boot this machine for the test; several marks make several cases",
+    "expects_report(kind, match=''): the test makes the kernel report this (see harness.guest.reports.ReportKind)",
+    "test_timeout(seconds): time for this test, instead of --test-timeout",
+    "known_bug(reason, kernels=('*',), match=None): known to FAIL on these kernels; a hang, panic or report must match",
+)
+
+
+@dataclass(frozen=True)
+class KnownBug:
+    """A bug that a test is known to show: on which kernels, and by which words where its failure is no plain one."""
+
+    reason: str
+    kernels: tuple[str, ...] = ("*",)
+    match: re.Pattern[str] | None = None
+
+    @classmethod
+    def of(cls, mark: pytest.Mark) -> KnownBug:
+        """Read a `known_bug` mark. Raises `TypeError` or `re.error` for one that makes no sense."""
+
+        def read(reason: str, *, kernels: Iterable[str] = ("*",), match: str | None = None) -> KnownBug:
+            if isinstance(kernels, str):
+                raise TypeError("kernels must be several names, as in kernels=(...,)")
+            return cls(str(reason), tuple(kernels), None if match is None else re.compile(match))
+
+        return read(*mark.args, **mark.kwargs)
+
+    def holds_on(self, names: Iterable[str]) -> bool:
+        """Tell whether a kernel that goes by any of these names has it."""
+        return any(fnmatch.fnmatch(name, pattern) for name in names for pattern in self.kernels)
+
+
+def declared(mark: pytest.Mark) -> Declared:
+    """Read an `expects_report` mark. Raises `TypeError`, `ValueError` or `re.error` for one that makes no sense."""
+
+    def read(kind: str, *, match: str = "") -> Declared:
+        re.compile(match)
+        return Declared(ReportKind(kind), match)
+
+    return read(*mark.args, **mark.kwargs)
+
+
+def seconds(mark: pytest.Mark) -> float:
+    """Read a `test_timeout` mark; raises `TypeError` or `ValueError`."""
+
+    def read(seconds: float) -> float:
+        return float(seconds)
+
+    return read(*mark.args, **mark.kwargs)
+
+
+def _machine(mark: pytest.Mark) -> str:
+    def read(profile: str, **_parameters: Any) -> str:
+        return profile.strip()
+
+    return read(*mark.args, **mark.kwargs)
+
+
+_READERS: dict[str, Callable[[pytest.Mark], object]] = {
+    "machine": _machine, "expects_report": declared, "test_timeout": seconds, "known_bug": KnownBug.of,
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse marks of ours that make no sense, before a machine is booted for them."""
+    for item in items:
+        for mark in item.iter_markers():
+            reader = _READERS.get(mark.name)
+            if reader is None:
+                continue
+            try:
+                reader(mark)
+            except (TypeError, ValueError, AttributeError, re.error) as error:
+                usage = next(line for line in MARKS if line.startswith(f"{mark.name}("))
+                raise pytest.UsageError(f"{item.nodeid}: mark {mark.name}: {error}; write {usage}") from error

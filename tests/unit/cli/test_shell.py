@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`harness shell` on a machine that is none: what it tells of a loss, and how scripts and output get through."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from commandline import Done, Terminal
+
+from harness.guest.reports import KernelReport, ReportKind
+from harness.guest.ssh import Completed, Tell
+
+PANIC = "Kernel panic - not syncing: sysrq triggered crash"
+WARN = KernelReport(ReportKind.WARN, "WARNING: at here", (), 1)
+
+
+class Machine:
+    """A machine on which every command and session does what the test says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.directory = folder / "record"
+        self.debug_socket = folder / "debug.sock"
+        self.loss: str | None = None
+        self.health = SimpleNamespace(exit=None)
+        self.console = SimpleNamespace(reports=lambda: self.reports if self.drained else [])
+        self.session = SimpleNamespace(port=4711, run=self.run)
+        self.guest = SimpleNamespace(put=self.put)
+        self.spec = SimpleNamespace(parts=SimpleNamespace(keys=SimpleNamespace(login=folder / "key")))
+        self.reports: list[KernelReport] = []
+        self.drained = False
+        self.files: dict[str, bytes] = {}
+        self.commands: list[list[str]] = []
+
+    def drain(self) -> None:
+        self.drained = True
+
+    def put(self, data: bytes, path: str, *, mode: int) -> None:
+        assert mode == 0o700
+        self.files[path] = data
+
+    def run(self, command: list[str], *, timeout: float, tell: Tell) -> Completed:
+        assert timeout > 3600
+        self.commands.append(command)
+        tell(1, b"line\n")
+        return Completed("", 7, "", "")
+
+
+class Keyboard(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(tmp_path, monkeypatch, capfd)
+
+
+@pytest.fixture
+def machine(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """The machine that `harness shell` boots."""
+    made = Machine(terminal.folder)
+
+    @contextmanager
+    def booted(*_: object, **__: object) -> Iterator[Machine]:
+        yield made
+
+    monkeypatch.setattr("harness.cli.shell.booted", booted)
+    return made
+
+
+@pytest.fixture
+def at_the_prompt(terminal: Terminal, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give what runs a session in which this happens to the machine, and tells whether Enter was waited for."""
+
+    def run(**happens: object) -> tuple[Done, bool]:
+        waited: list[bool] = []
+        monkeypatch.setattr(sys, "stdin", Keyboard())
+        monkeypatch.setattr("harness.cli.terminal.interact", lambda _: vars(machine).update(happens))
+        monkeypatch.setattr("harness.cli.terminal.wait_for_enter", lambda: waited.append(True))
+        return terminal.harness("shell", "minimal", *terminal.stand_ins()), bool(waited)
+
+    return run
+
+
+def test_a_session_that_ends_well_is_no_failure_and_its_reports_are_told(at_the_prompt: Any) -> None:
+    done, waited = at_the_prompt(reports=[WARN])
+    assert (done.code, waited) == (0, False)
+    assert done.err.endswith("the kernel reported warn: WARNING: at here\n")
+
+
+def test_a_panic_at_the_prompt_is_told_and_the_machine_kept_until_enter(machine: Machine, at_the_prompt: Any) -> None:
+    done, waited = at_the_prompt(loss=PANIC, reports=[KernelReport(ReportKind.PANIC, PANIC, (), 1)])
+    assert (done.code, waited) == (1, True)
+    assert done.err.splitlines()[-5:] == [
+        f"the kernel reported panic: {PANIC}",
+        f"the machine is lost: {PANIC}",
+        f"console: {machine.directory / 'console.log'}",
+        f"QEMU is still there for inspection: {machine.debug_socket}",
+        "Enter ends it.",
+    ]
+
+
+def test_a_qemu_that_died_at_the_prompt_is_told_and_nothing_waited_for(machine: Machine, at_the_prompt: Any) -> None:
+    done, waited = at_the_prompt(loss="QEMU ended, killed by SIGKILL", health=SimpleNamespace(exit="SIGKILL"))
+    assert (done.code, waited) == (1, False)
+    assert done.err.splitlines()[-2:] == [
+        "the machine is lost: QEMU ended, killed by SIGKILL", f"console: {machine.directory / 'console.log'}",
+    ]  # fmt: skip
+
+
+def test_a_script_on_standard_input_is_as_long_as_it_likes(
+    terminal: Terminal, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = b"echo \xff\n" * 10_000
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(script)))
+    done = terminal.harness("shell", "minimal", *terminal.stand_ins())
+    assert (done.code, done.out) == (7, "line\n")
+    ((path, content),) = machine.files.items()
+    assert content == script
+    assert machine.commands == [["sh", path]]
+
+
+SHOWING = """
+import sys
+from harness.cli.terminal import shown
+try:
+    with shown() as tell:
+        tell(1, b"line\\n")
+        tell(1, b"line\\n")
+except BaseException as error:
+    print(type(error).__name__, getattr(error, "exit_code", ""), error, file=sys.stderr)
+"""
+
+
+def shown_on(stdout: int) -> str:
+    done = subprocess.run([sys.executable, "-c", SHOWING], stdout=stdout, stderr=subprocess.PIPE, text=True, check=True)
+    return done.stderr
+
+
+def test_output_that_nobody_reads_any_more_ends_the_command_quietly() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        assert shown_on(write).split()[:2] == ["Exit", "141"]
+    finally:
+        os.close(write)
+
+
+def test_output_that_cannot_be_written_is_no_fault_of_the_connection() -> None:
+    with Path("/dev/full").open("w") as full:
+        told = shown_on(full.fileno())
+    assert told == "CouldNotRun 3 the command's output cannot be written: No space left on device\n"
