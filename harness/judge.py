@@ -48,6 +48,7 @@ class Judge:
         self._declared = declared
         self._told: set[tuple[int, int]] = set()
         self._lost: set[int] = set()
+        self._dropped: dict[int, int] = {}
         self.machines: list[Machine] = []
 
     def complaint(self) -> GuestFailure | None:
@@ -69,7 +70,7 @@ class Judge:
             machine.drain()
         except GuestFailure as error:
             unreachable = error
-        complaint = self._report_of(machine) or self._loss_of(machine)
+        complaint = self._report_of(machine) or self._flood_of(machine) or self._loss_of(machine)
         if complaint is None and unreachable is not None and machine.loss is None and id(machine) not in self._lost:
             self._lost.add(id(machine))
             return unreachable
@@ -85,6 +86,13 @@ class Judge:
             text = clipped(report.text, _TEXT_LIMIT)
             found = found or KernelReported(f"the kernel reported {report.kind}: {report.title}\n{text}")
         return found
+
+    def _flood_of(self, machine: Machine) -> GuestFailure | None:
+        count = machine.console.dropped.total()
+        if count == self._dropped.get(id(machine), 0):
+            return None
+        self._dropped[id(machine)] = count
+        return KernelReported(f"the kernel reported so much that {count} reports were not kept, declared or not")
 
     def _loss_of(self, machine: Machine) -> GuestFailure | None:
         if machine.loss is None or id(machine) in self._lost:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
@@ -30,10 +31,11 @@ class Fate:
     died: str | None = None
     deaf: GuestFailure | None = None
     late: KernelReport | None = None
+    dropped: int = 0
 
     @property
     def console(self) -> Any:
-        return SimpleNamespace(reports=lambda: list(self.said))
+        return SimpleNamespace(reports=lambda: list(self.said), dropped=Counter({ReportKind.WARN: self.dropped}))
 
     @property
     def health(self) -> Any:
@@ -92,6 +94,12 @@ def test_a_declared_report_is_no_complaint_and_a_second_kind_is() -> None:
     declared = (Declared(ReportKind.WARN, "in a"),)
     assert judge_of(Fate([WARN]), declared=declared).complaint() is None
     assert "oops" in str(judge_of(Fate([WARN, OOPS]), declared=declared).complaint())
+
+
+def test_what_was_not_kept_is_held_against_the_kernel_since_nobody_can_look_at_it() -> None:
+    judge = judge_of(Fate([WARN], dropped=2), declared=(Declared(ReportKind.WARN),))
+    assert "2 reports were not kept" in str(judge.complaint())
+    assert judge.complaint() is None
 
 
 def test_a_declared_panic_may_end_the_machine() -> None:
