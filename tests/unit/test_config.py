@@ -19,7 +19,7 @@ class Place:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
         self.home = folder / "home"
-        self.cwd = folder / "work"
+        self.cwd = folder / "here"
         self.cwd.mkdir()
         self.user_folder = self.home / "config" / "iov-harness"
         self.user_folder.mkdir(parents=True)

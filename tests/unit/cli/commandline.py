@@ -43,7 +43,7 @@ class Terminal:
         self._monkeypatch = monkeypatch
         self._capfd = capfd
         self.folder = folder
-        self.cwd = folder / "work"
+        self.cwd = folder / "here"
         self.cache = folder / "cache"
         self.cwd.mkdir()
         for name in [name for name in os.environ if name.startswith((ENV_PREFIX, "XDG_", "TTY_")) or "COLOR" in name]:

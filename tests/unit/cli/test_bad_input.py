@@ -41,7 +41,7 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
         ("shell minimal -p memory=much", "memory=much is out of range: it takes 192..65536"),
         ("shell minimal -p append=a\nb", "append=a b is out of range: it takes text of one line"),
         ("shell nvme-sriov -p sriov_max_vfs=128", "sriov_max_vfs=128 is out of range: it takes 1..127"),
-        ("profiles --profile-dir nowhere", "/work/nowhere: no such folder"),
+        ("profiles --profile-dir nowhere", "/here/nowhere: no such folder"),
         ("shell minimal --kernel debian-5", "unknown kernel 'debian-5': choose from debian-6.12, debian-7.2, or give"),
         ("shell minimal --modules .", "--modules goes with a kernel given by path; 'debian-6.12' is a name"),
         ("shell minimal --kernel ./nowhere", "nowhere: No such file or directory; expected a bzImage or a vmlinux"),

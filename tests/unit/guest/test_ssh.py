@@ -16,27 +16,11 @@ from sshd import Sshd, ended, saying
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.guest.ssh import COMMAND_LIMIT, OUTPUT_LIMIT, CommandFailed, Completed, GuestLost, GuestTimeout, Session
-from harness.provision import keys as provision
-from harness.provision.cache import Cache
 from harness.provision.keys import Keys
 
 
 def soon() -> Deadline:
     return Deadline(30, "the guest's first SSH session")
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
-    """Make the keys of harness and guest."""
-    return provision.provide(Cache(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture
-def sshd(keys: Keys) -> Iterator[Sshd]:
-    """Make a server that lets the harness in."""
-    server = Sshd(keys)
-    yield server
-    server.close()
 
 
 @pytest.fixture

@@ -19,27 +19,11 @@ from sshd import Meeting, Sshd, key_of
 from harness.deadline import Deadline, DeadlineExpired
 from harness.guest import ssh
 from harness.guest.ssh import GuestLost, Session
-from harness.provision import keys as provision
-from harness.provision.cache import Cache
 from harness.provision.keys import Keys
 
 
 def within(seconds: float = 30) -> Deadline:
     return Deadline(seconds, "the guest's first SSH session")
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
-    """Make the keys of harness and guest."""
-    return provision.provide(Cache(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture
-def sshd(keys: Keys) -> Iterator[Sshd]:
-    """Make a server that lets the harness in."""
-    server = Sshd(keys)
-    yield server
-    server.close()
 
 
 @pytest.fixture
