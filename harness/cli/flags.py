@@ -27,7 +27,7 @@ Modules = Annotated[Path | None, typer.Option(help="Folder of the modules of a k
 Qemu = Annotated[Path | None, typer.Option(help="QEMU binary to use.")]
 Acceleration = Annotated[Accel | None, typer.Option("--accel", help="Accelerator: auto, tcg or kvm.")]
 ProfileDir = Annotated[list[Path] | None, typer.Option(help="Folder with profiles of your own (repeatable).")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 Parameters = Annotated[
     list[str] | None,
     typer.Option("-p", "--param", metavar="NAME=VALUE", help="Set a profile's parameter (repeatable)."),

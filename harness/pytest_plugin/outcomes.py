@@ -11,7 +11,7 @@ from types import TracebackType
 import pytest
 
 from harness.deadline import DeadlineExpired
-from harness.errors import CouldNotRun, GuestFailure, Stage
+from harness.errors import CouldNotRun, GuestFailure, HarnessError, Stage
 from harness.guest.ssh import GuestLost, GuestTimeout
 from harness.judge import KernelReported
 from harness.outcome import Outcome, Verdict
@@ -29,6 +29,8 @@ _ENDINGS = (Exception, pytest.skip.Exception, pytest.fail.Exception)
 _BEYOND_A_TEST = (KernelReported, QemuDied, GuestLost, GuestTimeout, QmpLost)
 """Failures of which a `known_bug` speaks only where its `match` does."""
 _PACKAGE = Path(__file__).parents[1]
+_PROPERTIES = ("profile", "kernel", "release", "qemu", "accel")
+"""What of a machine stands in a JUnit file."""
 _FIXTURES = ("machine", "boot")
 _GRAVITY = (Outcome.FAIL, Outcome.MISS, Outcome.ERROR, Outcome.KNOWN, Outcome.SKIP, Outcome.PASS)
 """Which outcome a test has whose phases had different ones: the first of these."""
@@ -99,6 +101,7 @@ def pytest_runtest_makereport(
     if call.when == "teardown":
         final = _final(case)
         report.user_properties.append(("outcome", str(final.outcome)))
+        report.user_properties.extend((name, final.machine[name]) for name in _PROPERTIES if name in final.machine)
         final.save(case.folder)
     return report
 
@@ -157,8 +160,8 @@ def _is_ours(path: Path) -> bool:
 
 def _is_bare(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
     """Tell whether the exception's words say all: no line of a test has part in it. A bug of ours shows every frame."""
-    outcome, _ = classify(excinfo.value)
-    return outcome is not Outcome.ERROR and not shorten(item, excinfo)
+    in_words = isinstance(excinfo.value, HarnessError) or classify(excinfo.value)[0] is not Outcome.ERROR
+    return in_words and not shorten(item, excinfo)
 
 
 def _phase(case: Case, call: pytest.CallInfo[None], report: pytest.TestReport) -> Verdict:
