@@ -93,7 +93,7 @@ def _reports_told(machine: Machine) -> Iterator[None]:
         with suppress(GuestFailure):  # what is wrong with the guest is on its way to the user already
             machine.drain()
         for report in machine.console.reports():
-            output.console(stderr=True).print(f"the kernel reported {report.kind}: {report.title}", markup=False)
+            output.console(stderr=True).print(f"the kernel reported {report.kind}: {report.title}")
 
 
 def _introduce(console: Console, machine: Machine) -> None:

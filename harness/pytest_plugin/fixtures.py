@@ -83,7 +83,7 @@ def _booted(case: Case, stack: ExitStack, profile: str, parameters: dict[str, An
     run = case.item.config.stash[RUN]
     found = run.store.library.get(profile)
     resolved = found.resolve(parameters)
-    run.parts.check(found)
+    run.check(found)
     spec = Spec(found, resolved, run.parts, run.store.library.folders)
     made = Machine(spec, case.new_folder())
     stack.callback(made.close)

@@ -18,6 +18,7 @@ from harness.machine import record
 from harness.machine.parts import Parts, Store
 from harness.machine.reference import Reference
 from harness.pytest_plugin.marks import MARKS
+from harness.qemu.profile import Profile
 
 _SETTINGS = ("kernel", "modules", "qemu", "accel", "profile_dir")
 _TEST_TIMEOUT = 300.0
@@ -54,6 +55,7 @@ class Run:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._failure: HarnessError | None = None
+        self._checked: set[str] = set()
         given: Path | None = config.getoption("--run-dir")
         self.records_all = given is not None
         self.planned = given.absolute() if given else record.planned_run()
@@ -96,6 +98,12 @@ class Run:
     @functools.cached_property
     def _parts(self) -> Parts:
         return self.store.parts()
+
+    def check(self, profile: Profile) -> None:
+        """Refuse a profile that the parts cannot serve, as `Parts.check`; asked once, for it starts a QEMU."""
+        if profile.name not in self._checked:
+            self.parts.check(profile)
+            self._checked.add(profile.name)
 
     def join(self, given: Mapping[str, Any]) -> None:
         """Become part of the run that a controller described to this worker."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from traceback import walk_tb
 
 import pytest
 
@@ -18,11 +18,11 @@ from harness.outcome import Outcome, Verdict
 from harness.pytest_plugin.case import Case
 from harness.pytest_plugin.marks import KnownBug
 from harness.pytest_plugin.options import RUN
-from harness.pytest_plugin.telling import OUTCOME, is_test, shorten, words
+from harness.pytest_plugin.telling import OUTCOME, detail_of, is_test, reason_of, shorten, words
 from harness.pytest_plugin.timelimit import run_limit, time_limit
 from harness.qemu.process import QemuDied
 from harness.qemu.qmp import QmpLost
-from harness.text import clipped, printable
+from harness.text import printable
 
 _ENDINGS = (Exception, pytest.skip.Exception, pytest.fail.Exception)
 """What a test ends with; pytest's own are no `Exception`."""
@@ -45,7 +45,7 @@ def classify(error: BaseException) -> tuple[Outcome, Stage | None]:
         return Outcome.MISS, error.stage
     if isinstance(error, GuestFailure | DeadlineExpired):
         return Outcome.FAIL, None
-    files = _files(error.__traceback__)
+    files = _files(error)
     if isinstance(error, pytest.fail.Exception) and any(map(is_test, files)):
         return Outcome.FAIL, None  # and else it is pytest that refuses a test
     if isinstance(error, AssertionError) and not (files and _is_ours(files[-1])):
@@ -56,30 +56,19 @@ def classify(error: BaseException) -> tuple[Outcome, Stage | None]:
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
     """Leave a test unrun when the run's time is over, bound the boot of its machine, and judge what came of it."""
-    run = item.config.stash[RUN]
     if not _is_ours_to_run(item):
         return (yield)
-    run.check_deadline()
-    if not _uses_machine(item):
-        with run_limit(run):
-            return (yield)
-    run.parts  # noqa: B018 - fetched before the test's own time begins
-    case = Case.of(item)
-    with time_limit(case, run), _judged(case, passing=False):
+    item.config.stash[RUN].check_deadline()
+    with _watched(item, passing=False):
         return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Bound the test, and judge its machines while it is still running: no test passes and then errors."""
-    run = item.config.stash[RUN]
     if not _is_ours_to_run(item):
         return (yield)
-    if not _uses_machine(item):
-        with run_limit(run):
-            return (yield)
-    case = Case.of(item)
-    with time_limit(case, run), _judged(case):
+    with _watched(item, passing=True):
         return (yield)
 
 
@@ -107,7 +96,21 @@ def pytest_runtest_makereport(
 
 
 @contextmanager
-def _judged(case: Case, *, passing: bool = True) -> Iterator[None]:
+def _watched(item: pytest.Item, *, passing: bool) -> Iterator[None]:
+    """Bound a phase by the time that the test or the run has left, and judge the machines that it used."""
+    run = item.config.stash[RUN]
+    if not _uses_machine(item):
+        with run_limit(run):
+            yield
+        return
+    run.parts  # noqa: B018 - fetched before the test's own time begins
+    case = Case.of(item)
+    with time_limit(case, run), _judged(case, passing=passing):
+        yield
+
+
+@contextmanager
+def _judged(case: Case, *, passing: bool) -> Iterator[None]:
     """Let what the test's machines did outweigh how the block ends, where that only follows from it.
 
     A block that ends well is judged where it is the one that may end in a PASS.
@@ -145,12 +148,9 @@ def _uses_machine(item: pytest.Item) -> bool:
     return any(fixtures[name][-1].func.__module__.startswith(__package__) for name in _FIXTURES if name in fixtures)
 
 
-def _files(trace: TracebackType | None) -> list[Path]:
-    found = []
-    while trace is not None:
-        found.append(Path(trace.tb_frame.f_code.co_filename))
-        trace = trace.tb_next
-    return found
+def _files(error: BaseException) -> list[Path]:
+    """Give the source files that an exception came through, the one that raised it last."""
+    return [Path(frame.f_code.co_filename) for frame, _ in walk_tb(error.__traceback__)]
 
 
 def _is_ours(path: Path) -> bool:
@@ -178,8 +178,8 @@ def _phase(case: Case, call: pytest.CallInfo[None], report: pytest.TestReport) -
     elif outcome is Outcome.PASS and report.failed:
         outcome, reason = Outcome.FAIL, report.longreprtext  # an xfail that is strict, and passed
     return Verdict(
-        test=case.item.nodeid, outcome=outcome, reason=_bounded(reason, 500), stage=stage or "", started=call.start,
-        seconds=call.duration, phase=call.when, detail=_bounded(report.longreprtext, 20_000),
+        test=case.item.nodeid, outcome=outcome, reason=reason_of(reason), stage=stage or "", started=call.start,
+        seconds=call.duration, phase=call.when, detail=detail_of(report.longreprtext),
     )  # fmt: skip
 
 
@@ -217,10 +217,6 @@ def _final(case: Case) -> Verdict:
             "machine": case.machines[0].spec.about() if case.machines else {},
         }
     )
-
-
-def _bounded(text: str, characters: int) -> str:
-    return clipped(printable(text), characters)
 
 
 def _first_line(error: BaseException | None) -> str:

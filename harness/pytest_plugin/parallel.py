@@ -15,13 +15,10 @@ import pytest
 from harness.machine import record
 from harness.outcome import Outcome, Verdict
 from harness.pytest_plugin.options import RUN, Run
-from harness.pytest_plugin.telling import OUTCOME
+from harness.pytest_plugin.telling import OUTCOME, detail_of
 from harness.report import junit
-from harness.text import clipped, printable
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
-_DETAIL_LIMIT = 20_000
-"""Characters of a traceback in a record."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -91,7 +88,7 @@ class _Unrecorded:
             self._save(report.nodeid, str(report.when), report.longreprtext)
 
     def _save(self, nodeid: str, phase: str, text: str) -> None:
-        detail = clipped(printable(text), _DETAIL_LIMIT)
+        detail = detail_of(text)
         reason = (detail.strip().splitlines() or [phase])[-1]
         verdict = Verdict(test=nodeid, outcome=Outcome.ERROR, reason=reason, phase=phase, detail=detail)
         verdict.save(record.folder_for(self._run.directory, nodeid))

@@ -12,10 +12,13 @@ import pytest
 from harness import paths
 from harness.outcome import Outcome
 from harness.pytest_plugin.options import RUN
+from harness.text import clipped, printable
 
 OUTCOME = "iov_outcome"
 """The attribute of pytest's reports that holds our outcome."""
 _LETTERS = {Outcome.FAIL: ("failed", "F"), Outcome.ERROR: ("error", "E"), Outcome.MISS: ("error", "M")}
+_REASON_LIMIT, _DETAIL_LIMIT = 500, 20_000
+"""Characters of a reason and of a traceback in a record."""
 _LIBRARIES = (Path(__file__).parents[1], Path(pytest.__file__).parents[1], Path(sysconfig.get_path("stdlib")))
 """Where frames that are no test's come from: the harness, the folder of pytest and all other packages, Python's own."""
 
@@ -62,6 +65,16 @@ def shorten(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> 
 def words(error: BaseException) -> str:
     """Give an exception's own words, with its notes."""
     return "\n".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+
+
+def reason_of(line: str) -> str:
+    """Give the one line of a record that says why, bounded and printable."""
+    return clipped(printable(line), _REASON_LIMIT)
+
+
+def detail_of(text: str) -> str:
+    """Give what a record tells at length, bounded and printable."""
+    return clipped(printable(text), _DETAIL_LIMIT)
 
 
 def _entries(trace: TracebackType | None) -> list[TracebackType]:
