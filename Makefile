@@ -9,8 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 REPORTS := build/reports
-# Guest tests run in this many workers; `make test JOBS=2` uses two.
-JOBS ?= 0
+# Guest tests run in this many workers: by default as many as there are cores, and memory for guests.
+JOBS ?= auto
 
 .PHONY: help setup demo test lint unit guest wheel bench clean
 

@@ -13,7 +13,9 @@ from harness.errors import GuestFailure
 from harness.guest.agent import raises_errno
 from harness.guest.pci import Bdf, Function
 from harness.judge import Judge
-from harness.machine.machine import Machine, Spec, booted
+from harness.machine.machine import Machine
+from harness.machine.spec import Spec
+from harness.machine.start import Starter
 from harness.outcome import Outcome
 
 PROFILES = ("nvme-sriov", "igb-sriov")
@@ -35,24 +37,24 @@ class Shown:
     """What one machine showed."""
 
     profile: str
-    boot_seconds: float
+    start_seconds: float
     before: str
     after: str
     checks: tuple[Check, ...]
 
 
-def show(spec: Spec, directory: Path, timeout: float) -> Shown:
-    """Boot a machine, look at its PCI tree before and after enabling all VFs, and check what must hold."""
+def show(starter: Starter, spec: Spec, directory: Path) -> Shown:
+    """Start a machine, look at its PCI tree before and after enabling all VFs, and check what must hold."""
     started = time.monotonic()
-    with booted(spec, directory, timeout) as machine:
-        boot_seconds = time.monotonic() - started
+    with starter.running(spec, directory) as machine:
+        start_seconds = time.monotonic() - started
         before = _tree(machine)
         pf = machine.pfs[0]
         checks = [_check(spec.profile.name, claim, check, pf) for claim, check in _enabling()]
         after = _tree(machine)
         checks += [_check(spec.profile.name, claim, check, pf) for claim, check in _disabling()]
         checks.append(_check(spec.profile.name, "the kernel complained of nothing", lambda _: _quiet(machine), pf))
-    return Shown(spec.profile.name, boot_seconds, before, after, tuple(checks))
+    return Shown(spec.profile.name, start_seconds, before, after, tuple(checks))
 
 
 def _enabling() -> Iterator[tuple[str, Callable[[Function], None]]]:

@@ -23,6 +23,7 @@ class Stage(StrEnum):
     KERNEL = "kernel"
     INIT = "init"
     SSH = "ssh"
+    PLUG = "plug"
     DEADLINE = "deadline"
 
 
@@ -50,6 +51,14 @@ class CouldNotRun(HarnessError):
         self.detail = detail
         if detail:
             self.add_note(detail)  # pytest shows it below the message
+
+
+class MachineLost(CouldNotRun):
+    """A machine was started and lost before it was of use; `complained` says whether its kernel told why."""
+
+    def __init__(self, message: str, *, stage: Stage, detail: str, complained: bool) -> None:
+        super().__init__(message, stage=stage, detail=detail)
+        self.complained = complained
 
 
 class GuestFailure(Exception):

@@ -9,16 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.machine.machine import Spec, booted
+from harness.machine.spec import Spec
+from harness.machine.start import Starter
 
 
-def seconds(spec: Spec, directory: Path, count: int, timeout: float) -> Iterator[float]:
+def seconds(starter: Starter, spec: Spec, directory: Path, count: int) -> Iterator[float]:
     """Boot `count` times and give each time in seconds."""
     for number in range(count):
         folder = directory / f"boot-{number + 1}"
         folder.mkdir(parents=True)
         started = time.monotonic()
-        with booted(spec, folder, timeout) as machine:
+        with starter.running(spec, folder, cold=True) as machine:
             machine.guest.run("true", check=True)
             yield time.monotonic() - started
 

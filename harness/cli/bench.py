@@ -35,7 +35,8 @@ def boot(
     spec = flags.spec(store, profile, None)
     console = output.console(stderr=True)
     times = []
-    for number, seconds in enumerate(booting.seconds(spec, record.new_run(), count, store.settings.boot_timeout), 1):
+    run = record.new_run()
+    for number, seconds in enumerate(booting.seconds(flags.starter(store, run), spec, run, count), 1):
         times.append(seconds)
         console.print(f"boot {number} of {count}: {seconds:.2f} s")
     if json:

@@ -22,20 +22,20 @@ def demo(
     modules: flags.Modules = None,
     qemu: flags.Qemu = None,
     accel: flags.Acceleration = None,
+    cold: flags.Cold = False,
     json: flags.Json = False,
 ) -> None:
-    """Boot an NVMe and an igb machine side by side, enable their VFs, and check what must hold."""
+    """Start an NVMe and an igb machine side by side, enable their VFs, and check what must hold."""
     started = time.monotonic()
     store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel)
     specs = [flags.spec(store, profile, None) for profile in showing.PROFILES]
     flags.announce(specs[0].parts)
-    output.console(stderr=True).print(f"booting {' and '.join(showing.PROFILES)} ...")
     run = record.new_run()
+    starter = flags.starter(store, run, cold=cold)
+    starter.prepare(specs)
+    output.console(stderr=True).print(f"starting {' and '.join(showing.PROFILES)} ...")
     with ThreadPoolExecutor() as pool:
-        jobs = [
-            pool.submit(showing.show, spec, record.folder_for(run, spec.profile.name), store.settings.boot_timeout)
-            for spec in specs
-        ]
+        jobs = [pool.submit(showing.show, starter, spec, record.folder_for(run, spec.profile.name)) for spec in specs]
         shown = [job.result() for job in jobs]
     passed = all(check.outcome is Outcome.PASS for one in shown for check in one.checks)
     if json:
@@ -49,7 +49,7 @@ def demo(
 def _print(shown: list[showing.Shown], seconds: float) -> None:
     console = output.console()
     for one in shown:
-        after = f": SSH after {one.boot_seconds:.1f} s. PCI before, and with all VFs enabled:"
+        after = f": up after {one.start_seconds:.1f} s. PCI before, and with all VFs enabled:"
         console.print(Text.assemble((one.profile, "bold"), after))
         console.print(one.before.rstrip())
         console.print(one.after)
@@ -59,7 +59,7 @@ def _print(shown: list[showing.Shown], seconds: float) -> None:
 
 def _rows(shown: list[showing.Shown]) -> Iterator[tuple[output.Cell, ...]]:
     for one in shown:
-        yield one.profile, "boots to SSH", Text("PASS", "green"), f"{one.boot_seconds:.2f}"
+        yield one.profile, "comes up", Text("PASS", "green"), f"{one.start_seconds:.2f}"
         for check in one.checks:
             colour = "green" if check.outcome is Outcome.PASS else "red"
             text = f"{check.claim}: {check.reason}" if check.reason else check.claim

@@ -14,8 +14,9 @@ from harness import config
 from harness.cli import complete, output
 from harness.config import Accel
 from harness.errors import UsageError
-from harness.machine.machine import Spec
 from harness.machine.parts import Parts, Store
+from harness.machine.spec import Spec
+from harness.machine.start import Starter
 from harness.provision.progress import TerminalProgress
 from harness.qemu.template import Renderer, Software, Wiring
 
@@ -27,6 +28,7 @@ Modules = Annotated[Path | None, typer.Option(help="Folder of the modules of a k
 Qemu = Annotated[Path | None, typer.Option(help="QEMU binary to use.")]
 Acceleration = Annotated[Accel | None, typer.Option("--accel", help="Accelerator: auto, tcg or kvm.")]
 ProfileDir = Annotated[list[Path] | None, typer.Option(help="Folder with profiles of your own (repeatable).")]
+Cold = Annotated[bool, typer.Option("--cold", help="Boot machines, instead of cloning a checkpoint.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 Parameters = Annotated[
     list[str] | None,
@@ -52,6 +54,11 @@ def spec(parts_from: Store, profile: str, parameters: list[str] | None) -> Spec:
     parts = parts_from.parts(profile=found)
     parts.check(found)
     return Spec(found, resolved, parts, folders)
+
+
+def starter(parts_from: Store, directory: Path, *, cold: bool = False) -> Starter:
+    """Give what brings a command's machines up; the records of base machines go to `directory`."""
+    return Starter(parts_from.cache, lambda: directory, parts_from.settings.boot_timeout, cold=cold)
 
 
 def announce(parts: Parts) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from harness.cli import complete, flags, output, terminal
 from harness.errors import GuestFailure, UsageError
 from harness.machine import record
-from harness.machine.machine import Machine, booted
+from harness.machine.machine import Machine
 from harness.outcome import Exit
 from harness.provision.keys import Keys
 from harness.qemu import options
@@ -23,7 +23,7 @@ from harness.qemu.template import Wiring
 from harness.text import printable
 
 _DAY = 24 * 3600.0
-_PROFILE = "The machine to boot; see `harness profiles`."
+_PROFILE = "The machine to start; see `harness profiles`."
 _SCRIPT = "/run/iov-harness-stdin"
 """Where standard input lies in the guest as a script: dropbear takes no command longer than 9000 bytes."""
 
@@ -38,9 +38,10 @@ def shell(
     accel: flags.Acceleration = None,
     profile_dir: flags.ProfileDir = None,
     ssh_port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback for SSH (0: any).")] = 0,
+    cold: flags.Cold = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print QEMU's command line, ready to paste.")] = False,
 ) -> None:
-    """Boot a guest and give a prompt in it; the machine ends with the prompt."""
+    """Start a guest and give a prompt in it; the machine ends with the prompt."""
     if not dry_run:
         _check_free(ssh_port)
     store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel, profile_dir=profile_dir)
@@ -51,9 +52,11 @@ def shell(
         typer.echo(f"{_ssh(machine_spec.parts.keys, wiring.ssh_port)}\nCtrl-A x ends it.", err=True)
         return
     flags.announce(machine_spec.parts)
-    output.console(stderr=True).print(f"booting {profile} ...")
-    directory = record.folder_for(record.new_run(), f"shell-{profile}")
-    with booted(machine_spec, directory, store.settings.boot_timeout, ssh_port=ssh_port) as machine:
+    run = record.new_run()
+    starter = flags.starter(store, run, cold=cold)
+    starter.prepare([machine_spec])
+    output.console(stderr=True).print(f"starting {profile} ...")
+    with starter.running(machine_spec, record.folder_for(run, f"shell-{profile}"), ssh_port=ssh_port) as machine:
         if command:
             raise typer.Exit(_run(machine, command))
         if not sys.stdin.isatty():

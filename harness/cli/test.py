@@ -45,6 +45,7 @@ def run_tests(
     deadline: Annotated[float | None, typer.Option(help="Seconds for the whole run; the rest is a MISS.")] = None,
     test_timeout: Annotated[float | None, typer.Option(help="Seconds for one test (default: 300).")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit file.")] = None,
+    cold: flags.Cold = False,
     bisect: Annotated[bool, typer.Option("--bisect", help="Exit codes for `git bisect run`.")] = False,
     json: flags.Json = False,
 ) -> None:
@@ -58,7 +59,7 @@ def run_tests(
             "-n": workers, "-k": select, "--deadline": deadline, "--test-timeout": test_timeout, "--junitxml": junit,
         }  # fmt: skip
         _check(given)
-        code = _run(store, given, Targets.of(arguments or []), json=json)
+        code = _run(store, given, Targets.of(arguments or []), cold=cold, json=json)
     except HarnessError as error:
         if not bisect:
             raise
@@ -72,13 +73,14 @@ def run_tests(
     raise typer.Exit(bisect_code(code) if bisect else code)
 
 
-def _run(store: Store, given: Mapping[str, object], targets: Targets, *, json: bool) -> int:
+def _run(store: Store, given: Mapping[str, object], targets: Targets, *, cold: bool, json: bool) -> int:
     flags.announce(store.parts())  # fetched here, where the terminal can show how far it is
     run = record.new_run()
     settings = store.settings
     command = [sys.executable, "-m", "pytest", "-c", str(paths.data_root() / "pyproject.toml")]
     command += ["--rootdir", str(targets.rootdir), "-p", "no:cacheprovider", "--run-dir", str(run)]
     command += ["--kernel", settings.kernel, "--accel", str(settings.accel), *_logging(targets.arguments)]
+    command += ["--cold"] if cold else []
     for name, value in {**given, "--modules": settings.modules, "--qemu": settings.qemu}.items():
         command += [name, str(value)] if value is not None else []
     for folder in settings.profile_dir:

@@ -19,7 +19,8 @@ from harness.deadline import Deadline
 from harness.errors import GuestFailure
 from harness.guest.ssh import COMMAND_TIMEOUT, GuestLost, GuestTimeout, Session, hang_up
 
-_PROGRAM = "iov-agent"
+PORT = 7107
+"""Where `guest-images/initramfs/init` lets it listen, on the guest's loopback."""
 READ_LIMIT = 64 * 1024
 """Bytes of one read: sysfs gives a page at most, configuration space is 4096 bytes."""
 _ANSWER_LIMIT = 4 * 1024 * 1024
@@ -104,8 +105,34 @@ def link(path: str) -> Call:
     return Call("link", path, what=f"reading the link {path}")
 
 
+def insert(path: str) -> Call:
+    """Load the kernel module in a file, with one finit_module(2): no dependencies, no parameters."""
+    return Call("insert", path, what=f"loading {path}")
+
+
+def remove(module: str) -> Call:
+    """Unload a kernel module, with one delete_module(2)."""
+    return Call("remove", module, what=f"unloading {module}")
+
+
+def clock(seconds: float) -> Call:
+    """Set the guest's clock, to seconds since the epoch."""
+    whole = int(seconds)
+    return Call("clock", "", (str(whole), str(int((seconds - whole) * 1e9))), "setting the clock")
+
+
+def listen() -> Call:
+    """Have the kernel's uevents kept from now on, for `uevents` on the same connection."""
+    return Call("listen", "", what="listening to uevents")
+
+
+def uevents(patience: float) -> Call:
+    """Give the uevents since the last call; waits for one, up to `patience` seconds."""
+    return Call("uevents", "", (f"{patience:.3f}",), "waiting for uevents")
+
+
 class Agent:
-    """The agent in one guest, started when first needed; several agents run calls at the same time."""
+    """A connection to the agent in one guest, made when first needed; several do calls at the same time."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -139,7 +166,7 @@ class Agent:
         return answers
 
     def close(self) -> None:
-        """End the agent; the next call starts another."""
+        """End the connection; the next call makes another."""
         if self._channel is not None:
             hang_up(self._channel)
         self._channel = None
@@ -148,7 +175,7 @@ class Agent:
     def _open(self, deadline: Deadline) -> paramiko.Channel:
         if self._channel is None or self._channel.closed:
             self.close()
-            self._channel = self._session.open(_PROGRAM, deadline)
+            self._channel = self._session.open_port(PORT, deadline)
         return self._channel
 
     def _line(self, channel: paramiko.Channel, deadline: Deadline) -> bytes:

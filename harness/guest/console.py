@@ -25,6 +25,7 @@ _LINES_KEPT = 20_000
 _LINE_LIMIT = 4096
 """Bytes of one line; printk's own limit is 1024 (PRINTKRB_RECORD_MAX, kernel/printk/printk.c)."""
 
+_RESTORED = b"[iov-harness: restored from a checkpoint, which was made here]\n"
 _CATCH_UP_TURNS = 8
 """Turns of the event loop in which waiting input reaches its reader: it is read in one and handed on in the next."""
 _CLOSE_TIMEOUT = 3.0
@@ -49,6 +50,12 @@ class Console:
     def capture(self, connection: socket.socket) -> None:
         """Capture from a connected socket until its other end closes."""
         self._task = self._loop.start(self._pump(connection))
+
+    def recall(self, said: bytes) -> None:
+        """Begin with what the console of the base machine had said before this one was cloned from it."""
+        self._write(said + _RESTORED)
+        *lines, _ = said.split(b"\n")
+        self._keep(lines)
 
     @property
     def position(self) -> int:
@@ -136,6 +143,10 @@ class Console:
                 self._log.write(b"\n[iov-harness: the console went on; this log ends here]\n")
 
     def _take(self, raw: list[bytes], *, last: bool = False) -> None:
+        for line in self._keep(raw, last=last):
+            self._on_line(line)
+
+    def _keep(self, raw: list[bytes], *, last: bool = False) -> list[str]:
         # A carriage return in its midst parts a line in two.
         lines = [text for line in raw for text in decoded(line[:_LINE_LIMIT]).rstrip("\n").split("\n")]
         with self._changed:
@@ -145,8 +156,7 @@ class Console:
                 self._count += 1
                 self._scanner.feed(line)
             self._changed.notify_all()
-        for line in lines:
-            self._on_line(line)
+        return lines
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

@@ -41,8 +41,9 @@ _BANNER_TIMEOUT = 2.0
 """Seconds for dropbear's banner: slirp accepts a connection before the guest listens, and then nothing ever comes."""
 _RETRY_PAUSE = 0.1
 """Seconds between attempts to connect."""
-_CIPHERS = ("aes128-ctr",)
-"""The one that costs an emulated CPU least of those that paramiko and dropbear share."""
+_CIPHERS, _KEX = ("aes128-ctr",), ("curve25519-sha256@libssh.org",)
+"""Those that cost an emulated CPU least of those that paramiko and dropbear share."""
+_LOOPBACK = "127.0.0.1"
 _NAME_LIMIT = 200
 """Characters of a command's first line in messages about it."""
 _KEY_TYPES = ("ssh-ed25519",)
@@ -54,6 +55,9 @@ _BROKEN = (*_ENDED, *_STUMBLED)
 _PARAMIKO = Path(paramiko.__file__).parent
 
 
+_Address = tuple[str, int]
+_Kind = tuple[str, _Address | None, _Address | None]
+"""A kind of SSH channel, and for one to a port whither and whence (RFC 4254, section 7.2)."""
 Tell = Callable[[int, bytes], None]
 """Hears what a command writes while it runs: 1 or 2 for the stream, as file descriptors are numbered, and bytes."""
 
@@ -171,11 +175,17 @@ class Session:
 
         return self._channel(start, deadline)
 
-    def _channel(self, start: Callable[[paramiko.Channel], None], deadline: Deadline) -> paramiko.Channel:
+    def open_port(self, port: int, deadline: Deadline) -> paramiko.Channel:
+        """Connect to a port on the guest's loopback and give the channel to it; raises as `open`."""
+        return self._channel(lambda _: None, deadline, ("direct-tcpip", (_LOOPBACK, port), (_LOOPBACK, 0)))
+
+    def _channel(
+        self, start: Callable[[paramiko.Channel], None], deadline: Deadline, kind: _Kind = ("session", None, None)
+    ) -> paramiko.Channel:
         if self._transport is None:
             raise GuestLost(self._reason or "there is no connection to the guest")
         try:
-            channel = self._transport.open_session(timeout=max(0.01, deadline.remaining()))
+            channel = self._transport.open_channel(*kind, timeout=max(0.01, deadline.remaining()))
             with _closed_at(deadline, channel):
                 start(channel)
         except _BROKEN as error:
@@ -214,14 +224,14 @@ class Session:
         self._log.close()
 
     def _handshake(self, host_key: paramiko.Ed25519Key, login: paramiko.Ed25519Key, deadline: Deadline) -> None:
-        connection = socket.create_connection(("127.0.0.1", self._port), timeout=_BANNER_TIMEOUT)
+        connection = socket.create_connection((_LOOPBACK, self._port), timeout=_BANNER_TIMEOUT)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # saves 40 ms a command: delayed ACKs
         transport = paramiko.Transport(connection)
         try:
             self._adopt(transport)
             transport.banner_timeout = _BANNER_TIMEOUT
             options = transport.get_security_options()
-            options.ciphers, options.key_types = _CIPHERS, _KEY_TYPES
+            options.ciphers, options.kex, options.key_types = _CIPHERS, _KEX, _KEY_TYPES
             transport.start_client(timeout=deadline.remaining())
             _check_host_key(transport, host_key)
             transport.auth_timeout = deadline.remaining()

@@ -52,6 +52,14 @@ class Health:
         """Note that QEMU runs and answers."""
         self._advance(Stage.FIRMWARE)
 
+    def restored(self) -> None:
+        """Note that the machine goes on where its checkpoint was made: the guest is ready."""
+        self._advance(Stage.SSH, ready=True)
+
+    def connected(self) -> None:
+        """Note that the guest answers over SSH."""
+        self._advance(Stage.PLUG, ready=True)
+
     def on_line(self, line: str) -> None:
         """Take a console line."""
         if self.stage in (Stage.QEMU, Stage.FIRMWARE):

@@ -7,26 +7,27 @@ import logging
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.deadline import Deadline, DeadlineExpired
-from harness.errors import CouldNotRun, Stage
+from harness.errors import CouldNotRun, GuestFailure, MachineLost, Stage
+from harness.guest import agent
 from harness.guest.console import Console
 from harness.guest.guest import Guest
-from harness.guest.pci import Bdf, Function
-from harness.guest.ssh import GuestLost, Session
+from harness.guest.pci import Function
+from harness.guest.ssh import GuestLost, GuestTimeout, Session
+from harness.machine import checkpoint, plugging, record, topology
+from harness.machine.checkpoint import Checkpoint, NotMigrated
 from harness.machine.health import Health
-from harness.machine.parts import Parts
+from harness.machine.spec import Spec
 from harness.qemu import options, runtime
 from harness.qemu.loop import the_loop
+from harness.qemu.options import Option
 from harness.qemu.process import QemuProcess
-from harness.qemu.profile import Profile, Value
 from harness.qemu.qmp import CommandRefused, Monitor, QmpLost
-from harness.qemu.template import Renderer, Software, Wiring
+from harness.qemu.template import Wiring
 
 _log = logging.getLogger(__name__)
 
@@ -34,37 +35,22 @@ _START_TIMEOUT = 30.0
 """Seconds for QEMU to start and greet over QMP: 0.1 s when idle."""
 _SETTLE_TIMEOUT = 3.0
 """Seconds to wait for the last words of a QEMU that may be beyond any."""
+_PLUG_TIMEOUT = 60.0
+"""Seconds for the guest to take or let go of a device: under a second on an idle machine."""
+_ALONE = "iov-harness: alone"
+_TELL_WHEN_ALONE = (
+    "session=$PPID; (while [ -e /proc/$session ]; do usleep 10000; done; "
+    f"echo '<4>{_ALONE}' >/dev/kmsg) </dev/null >/dev/null 2>&1 &"
+)
 _EVIDENCE_LINES = 25
 _FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)")
 
 
-@dataclass(frozen=True)
-class Spec:
-    """Which machine: a profile with all its parameters, and the parts it is made of."""
-
-    profile: Profile
-    parameters: Mapping[str, Value]
-    parts: Parts
-    folders: tuple[Path, ...]
-
-    def command_line(self, wiring: Wiring) -> tuple[options.Option, ...]:
-        """Give QEMU's options."""
-        append = str(self.parameters["append"])
-        software = Software(self.parts.accel.options, self.parts.kernel.image, self.parts.initramfs, append)
-        return Renderer(self.folders).command_line(self.profile, self.parameters, software, wiring)
-
-    def about(self) -> dict[str, Any]:
-        """Give what a record of a run says of its machine."""
-        parts = self.parts
-        return {
-            "profile": self.profile.name, "parameters": dict(self.parameters), "kernel": parts.kernel.name,
-            "release": parts.kernel.release, "kernel_origin": parts.kernel.origin, "qemu": parts.qemu.version,
-            "qemu_origin": parts.qemu.origin, "accel": parts.accel.name,
-        }  # fmt: skip
+_CommandLine = Callable[[Wiring], tuple[Option, ...]]
 
 
 class Machine:
-    """A machine that runs. Made by `booted`; nothing of it outlives the block."""
+    """A machine that is started once, by `boot`, `boot_base` or `clone`; nothing of it outlives its `close`."""
 
     def __init__(self, spec: Spec, directory: Path) -> None:
         loop = the_loop()
@@ -86,7 +72,7 @@ class Machine:
 
     def function(self, device: str) -> Function:
         """Give the guest's view of the function whose QEMU id is `device`; raises `LookupError` for an unknown id."""
-        found = _addresses(self.qmp.execute("query-pci"))
+        found = topology.addresses(self.qmp)
         if device not in found:
             raise LookupError(f"QEMU has no PCI device with the id {device!r}; it has {', '.join(sorted(found))}")
         return self.guest.function(found[device])
@@ -99,19 +85,55 @@ class Machine:
     def boot(self, timeout: float, *, ssh_port: int = 0) -> None:
         """Power on and wait until the guest answers over SSH and its drivers have met their devices.
 
-        Raises `CouldNotRun` with the stage at which it was lost, and what is needed to find out why.
+        Raises `MachineLost` with the stage at which it was lost, and what is needed to find out why.
         """
-        deadline = Deadline(timeout, "the guest's first SSH session")
-        try:
-            self._start(ssh_port)
-            self.health.started()
-            self.health.wait(deadline)
-            if self.loss is None:
-                self._connect(deadline)
-        except (DeadlineExpired, QmpLost, GuestLost) as error:
-            raise self._explained(str(error)) from error
-        if self.loss is not None:
-            raise self._explained(self.loss)
+        self._boot(self.spec.command_line, timeout, ssh_port)
+
+    def boot_base(self, ram: Path, timeout: float) -> None:
+        """Boot the base machine, without what is plugged, whose memory is the new file `ram`; raises as `boot`."""
+        self._boot(lambda wiring: self.spec.base_line(wiring, ram), timeout, 0)
+
+    def clone(self, source: Checkpoint, timeout: float, *, ssh_port: int = 0) -> None:
+        """Go on where a checkpoint was made, with all devices plugged in; raises as `boot`.
+
+        A guest cannot tell it from a boot: its clock is set here; QEMU gives it a new VM generation ID, with which
+        it seeds its random numbers anew; its console has said what that of the base machine had.
+        """
+        with self._coming_up(timeout, "a clone with its devices") as deadline:
+            self.console.recall(source.console.read_bytes())
+            self._start(lambda wiring: self.spec.clone_line(wiring, source.ram), ssh_port)
+            checkpoint.restore(self.qmp, source, deadline)
+            self.health.restored()
+            self._connect(deadline)
+            self.health.connected()
+            self.guest.agent.call(agent.clock(time.time())).value()
+            plugging.plug(self.qmp, self.guest, self.spec.plugs(), deadline)
+
+    def plug(self, name: str, timeout: float = _PLUG_TIMEOUT) -> None:
+        """Plug a device of the profile in again, and wait until the guest's kernel has finished with it.
+
+        Raises `LookupError` for a name that the profile does not plug, `GuestTimeout`.
+        """
+        plugs = {one.name: one for one in self.spec.plugs()}
+        if name not in plugs:
+            raise LookupError(
+                f"profile {self.spec.profile.name} plugs no {name!r}, but {', '.join(plugs) or 'nothing'}"
+            )
+        with _guest_late():
+            plugging.plug(self.qmp, self.guest, [plugs[name]], Deadline(timeout, f"plugging {name}"))
+
+    def unplug(self, name: str, timeout: float = _PLUG_TIMEOUT) -> None:
+        """Unplug a device, and wait until the guest has let go of it. Raises `CommandRefused` or `GuestTimeout`."""
+        with _guest_late():
+            plugging.unplug(self.qmp, name, Deadline(timeout, f"unplugging {name}"))
+
+    def save(self, to: Checkpoint, timeout: float) -> None:
+        """Stop a base machine whose guest has no trace of us left, and keep its state; raises as `boot`."""
+        with self._coming_up(timeout, "a checkpoint of the base machine") as deadline:
+            self.guest.run(_TELL_WHEN_ALONE, check=True)
+            self.session.close()
+            self.console.wait_line(_ALONE, deadline)
+            checkpoint.save(self.qmp, to, deadline)
 
     def drain(self) -> None:
         """Wait until all that the kernel has said until now has arrived.
@@ -141,7 +163,27 @@ class Machine:
         """End QEMU and let go of everything; QEMU is gone when this returns."""
         self._stack.close()
 
-    def _start(self, ssh_port: int) -> None:
+    def _boot(self, line: _CommandLine, timeout: float, ssh_port: int) -> None:
+        with self._coming_up(timeout, "the guest's first SSH session") as deadline:
+            self._start(line, ssh_port)
+            self.health.started()
+            self.health.wait(deadline)
+            if self.loss is None:
+                self._connect(deadline)
+
+    @contextmanager
+    def _coming_up(self, timeout: float, what: str) -> Iterator[Deadline]:
+        """Tell in one way whatever keeps the machine from coming up in the block."""
+        try:
+            yield Deadline(timeout, what)
+        except (CommandRefused, NotMigrated) as error:
+            raise self._explained(str(error), Stage.QEMU) from error
+        except (DeadlineExpired, GuestFailure) as error:
+            raise self._explained(str(error), self.health.stage) from error
+        if self.loss is not None:
+            raise self._explained(self.loss, self.health.stage)
+
+    def _start(self, line: _CommandLine, ssh_port: int) -> None:
         folder = self._stack.enter_context(runtime.private_folder())
         self._stack.callback(self.console.close)
         self._stack.callback(self.qmp.close)
@@ -151,7 +193,7 @@ class Machine:
             wiring = Wiring(_handed(qmp), _handed(debug), _handed(console, wait=True), ssh_port)
             self._note_argv(ssh_port)
             program = str(self.spec.parts.qemu.path)
-            argv = [program, *options.argv(self.spec.command_line(wiring))]
+            argv = [program, *options.argv(line(wiring))]
             # Connected before QEMU starts: the kernel queues the connections, so nothing has to be polled for.
             to_console, to_qmp = _connected(folder / "console.sock"), _connected(folder / "qmp.sock")
             self.console.capture(to_console)
@@ -167,7 +209,8 @@ class Machine:
         # As run, but for the wiring: QEMU gets its sockets open, and a shell cannot do that.
         by_hand = self.spec.command_line(Wiring.by_hand(ssh_port))
         text = options.shell(str(self.spec.parts.qemu.path), by_hand)
-        (self.directory / "argv").write_text(text + "\n", encoding="utf-8")
+        with record.told(self.directory):
+            (self.directory / "argv").write_text(text + "\n", encoding="utf-8")
 
     def _connect(self, deadline: Deadline) -> None:
         started = time.monotonic()
@@ -185,45 +228,33 @@ class Machine:
 
     def _lost(self, reason: str) -> None:
         self.session.abort(reason)
+        self.qmp.abort(reason)
 
     def _check_records(self) -> None:
         for broken in (self.console.broken, self.qmp.broken, self.session.broken):
             if broken is not None:
                 raise CouldNotRun(f"the run's records cannot be written: {broken.strerror}", stage=Stage.QEMU)
 
-    def _explained(self, why: str) -> CouldNotRun:
+    def _explained(self, why: str, stage: Stage) -> MachineLost:
         """Say at which stage the machine was lost, with the last words of its console and where to look further."""
         self.settle()
-        stage = self.health.stage
         if self.health.exit is not None and stage is Stage.QEMU:
             why = str(self.health.exit)
         tail = "\n".join(f"  | {line}" for line in self.console.tail(_EVIDENCE_LINES)) or "  (nothing)"
         detail = f"last lines of the console:\n{tail}\ncommand: {self.directory / 'argv'}\nlogs:    {self.directory}"
-        return CouldNotRun(f"machine {self.spec.profile.name} lost at stage {stage}: {why}", stage=stage, detail=detail)
+        return MachineLost(
+            f"machine {self.spec.profile.name} lost at stage {stage}: {why}",
+            stage=stage, detail=detail, complained=bool(self.console.reports()),
+        )  # fmt: skip
 
 
 @contextmanager
-def booted(spec: Spec, directory: Path, timeout: float, *, ssh_port: int = 0) -> Iterator[Machine]:
-    """Boot a machine, give it to the block, and end it; raises `CouldNotRun` when it does not come up."""
-    machine = Machine(spec, directory)
+def _guest_late() -> Iterator[None]:
+    """Hold against the guest what it did not do in time."""
     try:
-        machine.boot(timeout, ssh_port=ssh_port)
-        yield machine
-    finally:
-        machine.close()
-
-
-def _addresses(buses: list[dict[str, Any]]) -> dict[str, Bdf]:
-    """Map QEMU ids to addresses in an answer of query-pci, whose bridges hold further buses."""
-    found: dict[str, Bdf] = {}
-    for bus in buses:
-        for device in bus["devices"]:
-            if device.get("qdev_id"):
-                found[device["qdev_id"]] = Bdf(0, device["bus"], device["slot"], device["function"])
-            bridge = device.get("pci_bridge")
-            if bridge and "devices" in bridge:
-                found |= _addresses([{"devices": bridge["devices"]}])
-    return found
+        yield
+    except DeadlineExpired as error:
+        raise GuestTimeout(str(error)) from error
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def planned_run() -> Path:
 
 def make_run(run: Path) -> Path:
     """Make the folder of a planned run, where another process has not yet; raises as `new_run`."""
-    with _told(run.parent):
+    with told(run.parent):
         try:
             run.mkdir(parents=True)
         except FileExistsError:
@@ -62,7 +62,7 @@ def forget(run: Path) -> None:
 def folder_for(run: Path, name: str) -> Path:
     """Make the folder for one test (or one machine) of a run, named after it, unique."""
     folder = run / slug(name)
-    with _told(run):
+    with told(run):
         for number in range(2, 1000):
             try:
                 folder.mkdir(parents=True)
@@ -74,7 +74,8 @@ def folder_for(run: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def told(folder: Path) -> Iterator[None]:
+    """Raise what keeps the block from writing below `folder` as `CouldNotRun`."""
     try:
         yield
     except OSError as error:

@@ -30,6 +30,9 @@ PACKAGE_LISTS = "apt"
 """The private apt's folder, and the lock under which apt writes: no sealed entry, but listed and pruned as one."""
 _DRAFT = ".draft-"
 
+_BLOCK = 512
+"""Bytes in a block of `st_blocks` (stat(2))."""
+
 Build = Callable[[Path], Mapping[str, Any]]
 """Fills the folder it is given and returns what should be remembered about the result (JSON values)."""
 
@@ -118,6 +121,12 @@ class Cache:
                 else:
                     busy.append(entry)
         return removed, busy
+
+    def keep(self, kind: str, count: int) -> list[Entry]:
+        """Remove the least recently used entries of a kind beyond `count` that nobody uses; gives those removed."""
+        with self._explained():
+            entries = [entry for entry in self.entries() if entry.kind == kind]
+            return [entry for entry in entries[: max(0, len(entries) - count)] if self._remove(entry.path)]
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
@@ -235,7 +244,7 @@ def explained(error: OSError, root: Path) -> CouldNotRun:
 
 def _seal(draft: Path, fields: Mapping[str, Any]) -> None:
     files = {str(path.relative_to(draft)): _fingerprint(path) for path in _files(draft)}
-    size = sum(int(fingerprint[0]) for fingerprint in files.values())
+    size = sum(map(_size, _files(draft)))
     content = hashlib.sha256(json.dumps([[n, f[2]] for n, f in sorted(files.items())]).encode()).hexdigest()[:16]
     text = json.dumps({**fields, "size": size, "content": content, "made": time.time(), "files": files})
     with (draft / SEAL).open("w", encoding="utf-8") as seal:
@@ -260,8 +269,10 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def _size(path: Path) -> int:
+    """Give the bytes that a file takes; one with holes takes less than it is long."""
     try:
-        return path.stat().st_size
+        stat = path.stat()
+        return min(stat.st_size, stat.st_blocks * _BLOCK)
     except FileNotFoundError:  # apt, which is at work, has just removed it
         return 0
 
@@ -274,7 +285,14 @@ def _fingerprint(path: Path) -> tuple[int, int, str]:
 def _intact(path: Path, size: int, mtime_ns: int, sha256: str) -> bool:
     """Tell whether a file is as sealed; its content is read only where its time says that it was written since."""
     stat = path.stat()
-    return stat.st_size == size and (stat.st_mtime_ns == mtime_ns or _sha256(path) == sha256)
+    if stat.st_size != size:
+        return False
+    if stat.st_mtime_ns == mtime_ns:
+        return True
+    same = _sha256(path) == sha256
+    if same:
+        os.utime(path, ns=(stat.st_atime_ns, mtime_ns))  # so that it need not be read again
+    return same
 
 
 def _sha256(path: Path) -> str:

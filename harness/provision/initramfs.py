@@ -85,7 +85,8 @@ def _entries(folder: Path, root: Path, wanted: Manifest, keys: Keys, tree: Modul
     yield cpio.directory("root/.ssh", 0o700)
     yield cpio.file("root/.ssh/authorized_keys", keys.authorized.read_bytes(), 0o600)
     yield cpio.file("etc/dropbear/host_key", keys.host.read_bytes(), 0o600)
-    yield cpio.file("etc/iov-harness/early-modules", " ".join(wanted.modules.early).encode() + b"\n")
+    for name in ("early", "drivers"):
+        yield cpio.file(f"etc/iov-harness/{name}", " ".join(getattr(wanted.modules, name)).encode() + b"\n")
     yield from _userland_entries(root, wanted)
     if tree is not None:
         yield from _module_entries(root, wanted, tree)
@@ -120,7 +121,7 @@ def _output(command: list[str]) -> str:
 
 def _module_entries(root: Path, wanted: Manifest, tree: ModuleTree) -> Iterator[cpio.Entry]:
     """Give the closure of the wanted modules, decompressed, with the indices that modprobe reads."""
-    closure = tree.closure((*wanted.modules.early, *wanted.modules.available))
+    closure = tree.closure((*wanted.modules.early, *wanted.modules.drivers, *wanted.modules.available))
     with tempfile.TemporaryDirectory(prefix="iov-harness-") as staging:
         base = Path("lib/modules") / tree.release
         folder = Path(staging) / base

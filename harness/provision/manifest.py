@@ -16,6 +16,7 @@ class Modules(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     early: tuple[str, ...]
+    drivers: tuple[str, ...]
     available: tuple[str, ...]
 
 

@@ -34,6 +34,13 @@ class Qemu:
     version: str
     origin: str
     devices: Mapping[str, frozenset[str]]
+    package: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What tells this build from others, as far as can be told without reading it: file, times, versions."""
+        stat = self.path.stat()
+        return f"{self.path} {stat.st_size} {stat.st_mtime_ns} {self.version} {self.package}"
 
     def lacks(self, required: Requirements) -> list[str]:
         """Name what it lacks: `DEVICE`, or `DEVICE.PROPERTY`."""
@@ -72,6 +79,7 @@ def ask(path: Path, required: Requirements, origin: str) -> Qemu:
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         replies = [answer for answer in answers if "return" in answer or "error" in answer]
         version = "{major}.{minor}.{micro}".format(**replies[1]["return"]["qemu"])
+        package = str(replies[1]["return"].get("package", ""))
         found = {
             name: frozenset(item["name"] for item in reply["return"])
             for name, reply in zip(devices, replies[2:], strict=False)
@@ -82,7 +90,7 @@ def ask(path: Path, required: Requirements, origin: str) -> Qemu:
         raise UsageError(
             f"QEMU {path} is no {PROGRAM} that runs here: exit code {done.returncode}, it said: {said[:200]}"
         ) from error
-    return Qemu(path, version, origin, found)
+    return Qemu(path, version, origin, found, package)
 
 
 def provide(cache: Cache, apt: AptRoot, required: Requirements, *, refresh: bool = False) -> Qemu:

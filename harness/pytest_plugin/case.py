@@ -42,6 +42,11 @@ class Case:
         return [*self.judge.machines, *([self.booting] if self.booting else [])]
 
     @property
+    def cold(self) -> bool:
+        """Whether its machines are to be booted, not cloned."""
+        return self.item.get_closest_marker("cold") is not None
+
+    @property
     def folder(self) -> Path:
         """The test's folder in the run record, made when first asked for."""
         if self._folder is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fixtures: `machine`, `boot`, `guest`, `pf`, `pfs`."""
+"""The fixtures: `machine`, `shared_machine`, `boot`, `guest`, `pf`, `pfs`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, Protocol
 
 import pytest
 
-from harness.errors import CouldNotRun, UsageError
+from harness.errors import UsageError
 from harness.guest.guest import Guest
 from harness.guest.pci import Function
-from harness.machine.machine import Machine, Spec
+from harness.machine.machine import Machine
 from harness.pytest_plugin.case import Case
-from harness.pytest_plugin.options import RUN
+from harness.pytest_plugin.started import Pool, started
 
 
 class Boot(Protocol):
-    """Boots one more machine for a test, which ends with it: a profile's name, and its parameters."""
+    """Starts one more machine for a test, which ends with it: a profile's name, and its parameters."""
 
     def __call__(self, profile: str, /, **parameters: Any) -> Machine:
         """Give the machine, ready. Raises `CouldNotRun`, or `KernelDoesNotBoot` where its kernel is to blame."""
@@ -38,12 +38,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def boot(request: pytest.FixtureRequest) -> Iterator[Boot]:
-    """Boots machines for the test, besides the one that its mark may ask for. All are judged with it."""
+    """Starts machines for the test, besides the one that its mark may ask for. All are judged with it."""
     case = Case.of(request.node)
     with ExitStack() as stack:
 
         def boot_one(profile: str, /, **parameters: Any) -> Machine:
-            return _booted(case, stack, profile, parameters)
+            return started(case, stack, case.new_folder(), profile, parameters)
 
         yield boot_one
         # Whatever depends on a machine is torn down by now: what the kernel said to that still counts.
@@ -56,7 +56,25 @@ def machine(request: pytest.FixtureRequest, boot: Boot) -> Machine:
     mark: pytest.Mark | None = getattr(request, "param", None)
     if mark is None:
         raise UsageError('say which machine: @pytest.mark.machine("PROFILE", parameter=value)')
+    if "shared_machine" in request.fixturenames:
+        pool: Pool = request.getfixturevalue("_pool")
+        return pool.machine(Case.of(request.node), mark)
     return boot(*mark.args, **mark.kwargs)
+
+
+@pytest.fixture
+def shared_machine(machine: Machine) -> Machine:
+    """The machine of the test's `machine` mark, shared with the tests of its module that ask for this one too.
+
+    For tests that only look. `guest`, `pf` and `pfs` are then those of the shared machine.
+    """
+    return machine
+
+
+@pytest.fixture(scope="module")
+def _pool() -> Iterator[Pool]:
+    with Pool() as pool:
+        yield pool
 
 
 @pytest.fixture
@@ -77,24 +95,6 @@ def pf(pfs: list[Function]) -> Function:
     if not pfs:
         raise UsageError("the fixture pf needs a profile with a PF")
     return pfs[0]
-
-
-def _booted(case: Case, stack: ExitStack, profile: str, parameters: dict[str, Any]) -> Machine:
-    run = case.item.config.stash[RUN]
-    found = run.store.library.get(profile)
-    resolved = found.resolve(parameters)
-    run.check(found)
-    spec = Spec(found, resolved, run.parts, run.store.library.folders)
-    made = Machine(spec, case.new_folder())
-    stack.callback(made.close)
-    case.booting = made
-    try:
-        made.boot(run.settings.boot_timeout)
-    except CouldNotRun as lost:
-        raise run.reference.judged(lost, spec, complained=bool(made.console.reports())) from None
-    case.booting = None
-    case.judge.machines.append(made)
-    return made
 
 
 def _id(mark: pytest.Mark) -> str:

@@ -16,6 +16,7 @@ from harness.judge import Declared
 
 MARKS = (
     "machine(profile, **parameters): boot this machine for the test; several marks make several cases",
+    "cold: boot the test's machines, instead of cloning a checkpoint",
     "expects_report(kind, match=''): the test makes the kernel report this (see harness.guest.reports.ReportKind)",
     "test_timeout(seconds): time for this test, instead of --test-timeout",
     "known_bug(reason, kernels=('*',), match=None): known to FAIL on these kernels; a hang, panic or report must match",

@@ -17,6 +17,7 @@ from harness.errors import CouldNotRun, HarnessError, Stage
 from harness.machine import record
 from harness.machine.parts import Parts, Store
 from harness.machine.reference import Reference
+from harness.machine.start import Starter
 from harness.pytest_plugin.marks import MARKS
 from harness.qemu.profile import Profile
 
@@ -32,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--qemu", type=Path, help="QEMU binary to use")
     group.addoption("--accel", choices=[str(accel) for accel in Accel], help="accelerator")
     group.addoption("--profile-dir", type=Path, action="append", help="folder with profiles of your own (repeatable)")
+    group.addoption("--cold", action="store_true", help="boot every machine, instead of cloning a checkpoint")
     group.addoption(
         "--test-timeout", type=float, default=_TEST_TIMEOUT, metavar="SECONDS",
         help="time for one test that uses a machine (default: %(default)s)",
@@ -59,6 +61,7 @@ class Run:
         given: Path | None = config.getoption("--run-dir")
         self.records_all = given is not None
         self.planned = given.absolute() if given else record.planned_run()
+        self.cold = bool(config.getoption("--cold"))
         self.test_timeout = float(config.getoption("--test-timeout"))
         self.deadline = self._deadline()
 
@@ -77,7 +80,12 @@ class Run:
     @functools.cached_property
     def reference(self) -> Reference:
         """The reference kernel, should the one under test not boot."""
-        return Reference(self.store, self.directory)
+        return Reference(self.store, self.directory, self.starter)
+
+    @functools.cached_property
+    def starter(self) -> Starter:
+        """What brings machines up."""
+        return Starter(self.store.cache, lambda: self.directory, self.settings.boot_timeout, cold=self.cold)
 
     @functools.cached_property
     def directory(self) -> Path:

@@ -10,14 +10,18 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from harness import paths
 from harness.machine import record
 from harness.outcome import Outcome, Verdict
 from harness.pytest_plugin.options import RUN, Run
 from harness.pytest_plugin.telling import OUTCOME, detail_of
 from harness.report import junit
 
+_MEMORY_OF_A_GUEST = 640 * 1024 * 1024
+"""Bytes for the default guest's memory, all of it written to, and for QEMU."""
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 
@@ -28,6 +32,16 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["iov_run_dir"] = str(run.planned)
     node.workerinput["iov_deadline"] = run.deadline.remaining()
     node.workerinput["iov_controller"] = os.getpid()
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int, int]:
+    """For `-n auto`: a worker for each core that we may use, and each with memory for a guest."""
+    chosen = yield
+    ours = config.getoption("--run-dir") is not None or config.rootpath == paths.data_root()
+    if not ours or "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return chosen
+    return max(1, min(len(os.sched_getaffinity(0)), psutil.virtual_memory().available // _MEMORY_OF_A_GUEST))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -41,9 +41,14 @@ class Choice:
     reason: str
 
     @property
+    def is_kvm(self) -> bool:
+        """Whether guests see the host's own processor."""
+        return self.name == "kvm"
+
+    @property
     def options(self) -> str:
         """The value of QEMU's `-accel`."""
-        return "kvm" if self.name == "kvm" else "tcg,thread=multi"
+        return "kvm" if self.is_kvm else "tcg,thread=multi"
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ Value = int | bool | str
 Parameters = Mapping[str, Value]
 
 _BASES = "bases"
+_OF_EVERY_BASE = {"memory": "int", "append": "str"}
+"""Parameters that the harness itself reads: guest memory in MiB, further words for the kernel's command line."""
 _WORDS_OF_BOOL = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
 _expressions = SandboxedEnvironment(undefined=StrictUndefined)
 _MISTAKES = (TemplateError, TypeError, ValueError, ArithmeticError)
@@ -181,6 +183,9 @@ class Library:
         if base_path is None:
             raise UsageError(f"profile {path}: there is no base machine {own.base!r}")
         base = toml.read(base_path, _Definition, "profile")
+        for name, kind in _OF_EVERY_BASE.items():
+            if name not in base.parameters or base.parameters[name].type != kind:
+                raise UsageError(f"profile {base_path}: a base machine needs the parameter {name}, of type {kind}")
         return Profile(
             path.stem, own.summary, own.base, own.hotplug, own.pfs,
             {**base.parameters, **own.parameters}, (*base.rules, *own.rules),

@@ -60,6 +60,7 @@ class Monitor:
         self._listener = EventListener()
         self._changed = threading.Condition()
         self._pump: Future[None] | None = None
+        self._reason = ""
         self.events: list[Event] = []
 
     @property
@@ -77,16 +78,19 @@ class Monitor:
         self._pump = self._loop.start(self._collect())
 
     def execute(self, command: str, *, timeout: float = COMMAND_TIMEOUT, **arguments: Any) -> Any:
-        """Run a command and give what it returns. An underscore in an argument's name stands for a dash.
+        """Run a command as `command` does; an underscore in an argument's name stands for a dash."""
+        return self.command(command, {_dashed(name): value for name, value in arguments.items()}, timeout=timeout)
+
+    def command(self, command: str, arguments: Mapping[str, Any], *, timeout: float = COMMAND_TIMEOUT) -> Any:
+        """Run a command with arguments by QEMU's own names for them, and give what it returns.
 
         Raises `CommandRefused` when QEMU refuses, `QmpLost` when the connection is gone, `DeadlineExpired`
         for no answer.
         """
-        named = {name.replace("_", "-"): value for name, value in arguments.items()}
         deadline = Deadline(timeout, f"QEMU's answer to {command}")
-        self._note({"execute": command, "arguments": named})
+        self._note({"execute": command, "arguments": arguments})
         try:
-            answer = self._loop.call(self._client.execute(command, named), deadline)
+            answer = self._loop.call(self._client.execute(command, dict(arguments)), deadline)
         except ExecuteError as error:
             self._note({"error": {"class": error.error_class, "desc": str(error)}})
             raise CommandRefused(command, error) from error
@@ -100,7 +104,7 @@ class Monitor:
     ) -> Event:
         """Wait for an event `name`; `since` is an index into `events` from which on it counts.
 
-        Raises `DeadlineExpired`.
+        Raises `DeadlineExpired`, and `QmpLost` when `abort` says that none will come.
         """
         with self._changed:
             position = since
@@ -109,8 +113,16 @@ class Monitor:
                     if event.name == name and matching(event):
                         return event
                 position = len(self.events)
+                if self._reason:
+                    raise QmpLost(self._reason)
                 if not self._changed.wait(deadline.remaining()):
                     raise deadline.error()
+
+    def abort(self, reason: str) -> None:
+        """Wake whoever waits for an event with the `reason` why it will not come. May be called from any thread."""
+        with self._changed:
+            self._reason = self._reason or reason
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Let go of the connection; QEMU may be gone already."""
@@ -139,6 +151,10 @@ class Monitor:
 
     def _note(self, fields: Mapping[str, Any]) -> None:
         self._record.write((json.dumps({"time": time.time(), **fields}) + "\n").encode())
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def _event(message: Message) -> Event:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2.runtime import Context
 
 from harness.errors import UsageError
 from harness.qemu.options import Option, parse
@@ -51,6 +52,19 @@ class Software:
     append: str = ""
 
 
+@dataclass(frozen=True)
+class CommandLine:
+    """QEMU's options, in a template's two blocks: the machine, and what can be plugged into it while it runs."""
+
+    machine: tuple[Option, ...]
+    plugged: tuple[Option, ...]
+
+    @property
+    def whole(self) -> tuple[Option, ...]:
+        """All options, for a machine that has everything from power-on."""
+        return (*self.machine, *self.plugged)
+
+
 class Renderer:
     """Templates found in the given folders, the first folder first."""
 
@@ -64,14 +78,26 @@ class Renderer:
 
     def command_line(
         self, profile: Profile, parameters: Mapping[str, Value], software: Software, wiring: Wiring
-    ) -> tuple[Option, ...]:
-        """Give all options of a cold boot. Raises `UsageError` for a template that does not render."""
+    ) -> CommandLine:
+        """Give QEMU's options. Raises `UsageError` for a template that does not render, or not in its blocks."""
         name = f"{profile.name}.j2"
         names: dict[str, Any] = {**parameters, **asdict(software), "wiring": wiring}
         try:
-            rendered = self._environment.get_template(name).render(names)
+            template = self._environment.get_template(name)
+            context = template.new_context(names)
+            whole = "".join(template.root_render_func(context))
+            machine, plugged = (_block(context, block) for block in ("machine", "plugged"))
+            machine = machine if context.blocks else whole
         except TemplateSyntaxError as error:
             raise UsageError(f"template {error.name or name}, line {error.lineno}: {error.message}") from error
         except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise UsageError(f"template {name}: {error}") from error
-        return parse(rendered, name)
+        line = CommandLine(parse(machine, name), parse(plugged, name))
+        if parse(whole, name) != line.whole:
+            raise UsageError(f"template {name}: every option must stand in the block machine or, below that, plugged")
+        return line
+
+
+def _block(context: Context, name: str) -> str:
+    """Render one block, as the template nearest to the profile has it."""
+    return "".join(context.blocks[name][0](context)) if name in context.blocks else ""

@@ -14,9 +14,10 @@ import pytest
 import zstandard
 
 from harness import config
-from harness.errors import CouldNotRun, Stage
-from harness.machine.machine import Spec, booted
+from harness.errors import MachineLost, Stage
+from harness.machine.machine import Machine
 from harness.machine.parts import Store
+from harness.machine.spec import Spec
 from harness.provision.image import SetupHeader
 from harness.provision.kernel import REFERENCE
 
@@ -34,9 +35,13 @@ def store() -> Store:
 def test_a_panic_at_boot_is_told_within_two_seconds(store: Store, tmp_path: Path) -> None:
     profile = store.library.get("minimal")
     spec = Spec(profile, profile.resolve({"append": NO_INIT}), store.parts(), store.library.folders)
-    with pytest.raises(CouldNotRun) as caught, booted(spec, tmp_path, 90):
-        pass
-    told = time.time()
+    machine = Machine(spec, tmp_path)
+    try:
+        with pytest.raises(MachineLost) as caught:
+            machine.boot(90)
+        told = time.time()
+    finally:
+        machine.close()
     assert told - (tmp_path / "console.log").stat().st_mtime < 2
     assert caught.value.stage is Stage.KERNEL
     assert PANIC in str(caught.value)

@@ -21,10 +21,12 @@ PF_ATTRIBUTES = {
 EXT_CAP_SRIOV = 0x10  # PCI_EXT_CAP_ID_SRIOV, include/uapi/linux/pci_regs.h
 
 
+@pytest.mark.usefixtures("shared_machine")
 def test_a_pf_has_every_sriov_attribute(pf: Function) -> None:
     assert pf.attributes() >= PF_ATTRIBUTES
 
 
+@pytest.mark.usefixtures("shared_machine")
 def test_no_other_function_has_an_sriov_attribute(guest: Guest, pf: Function) -> None:
     others = [function for function in guest.functions() if function != pf]
     assert others
@@ -40,12 +42,14 @@ def test_a_vf_has_the_msix_attribute_of_vfs_and_none_of_a_pf(pf: Function) -> No
     assert not PF_ATTRIBUTES & vf.attributes()
 
 
+@pytest.mark.usefixtures("shared_machine")
 def test_offset_and_stride_are_those_of_the_capability(pf: Function) -> None:
     capability = sriov_capability(pf)
     assert pf.offset == int.from_bytes(capability[0x14:0x16], "little")
     assert pf.stride == int.from_bytes(capability[0x16:0x18], "little")
 
 
+@pytest.mark.usefixtures("shared_machine")
 def test_no_vf_is_enabled_at_boot(pf: Function) -> None:
     assert pf.numvfs == 0
     assert pf.vfs == []

@@ -121,7 +121,8 @@ def test_a_full_disk_below_the_runs_is_named(
         there.chdir(full_disk)
         done = terminal.harness("shell", "minimal", *flags)
     line = last_line(done)
-    assert line == f"no space left on the disk: a run writes into {full_disk / 'build'}"
+    assert line.startswith(f"output folder {full_disk / 'build/runs'}")
+    assert line.endswith(" cannot be written: No space left on device")
 
 
 @pytest.mark.parametrize("command", ["shell minimal", "test", "bench boot", "demo"])
@@ -149,7 +150,7 @@ def test_a_qemu_that_ends_at_once_is_quoted_and_leaves_its_record(terminal: Term
     assert (
         "harness: machine minimal lost at stage qemu: QEMU ended, exit code 7; it said: no memory today\n" in done.err
     )
-    (argv,) = terminal.cwd.glob("build/runs/*-*/shell-minimal/argv")
+    (argv,) = terminal.cwd.glob("build/runs/*-*/base-q35-*/argv")
     assert f"\ncommand: {argv}\n" in done.err
     assert argv.read_text().startswith(str(qemu))
     for by_hand in ("socket,path=qmp.sock,", "stdio,mux=on,", "tcp:127.0.0.1:2222-:22"):

@@ -330,17 +330,18 @@ def test_a_run_that_collects_nothing_is_told_in_json(terminal: Terminal, asked_o
 
 
 def test_the_demo_cuts_and_wraps_nothing(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    def show(spec: Any, *_: object) -> Shown:
+    def show(_: object, spec: Any, *__: object) -> Shown:
         checks = (Check(spec.profile.name, LONG, Outcome.FAIL, f"[{LONG}]", 0.5),)
         return Shown(spec.profile.name, 1.25, f"+-{LONG}\n", f"+-{LONG} [after]\n", checks)
 
     monkeypatch.setattr(demo, "show", show)
+    monkeypatch.setattr("harness.machine.start.Starter.prepare", lambda *_: None)
     done = terminal.harness("demo", *terminal.stand_ins())
     assert done.code == 1
     lines = done.out.splitlines()
     assert lines.count(f"+-{LONG}") == lines.count(f"+-{LONG} [after]") == len(demo.PROFILES)
     assert sum(f"{LONG}: [{LONG}]" in line and "FAIL" in line for line in lines) == len(demo.PROFILES)
-    assert done.err.splitlines()[-1].startswith("booting nvme-sriov and igb-sriov")
+    assert done.err.splitlines()[-1].startswith("starting nvme-sriov and igb-sriov")
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,11 @@ def machine(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(terminal.folder)
 
     @contextmanager
-    def booted(*_: object, **__: object) -> Iterator[Machine]:
+    def running(*_: object, **__: object) -> Iterator[Machine]:
         yield made
 
-    monkeypatch.setattr("harness.cli.shell.booted", booted)
+    monkeypatch.setattr("harness.machine.start.Starter.running", running)
+    monkeypatch.setattr("harness.machine.start.Starter.prepare", lambda *_: None)
     return made
 
 

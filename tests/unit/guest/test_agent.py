@@ -78,8 +78,8 @@ class Guest(Session):
         self._reason = ""
         self._next: Iterator[Channel] = iter(channels)
 
-    def open(self, command: str, deadline: Deadline) -> paramiko.Channel:
-        assert command == "iov-agent"
+    def open_port(self, port: int, deadline: Deadline) -> paramiko.Channel:
+        assert port == agent.PORT
         deadline.check()
         return cast("paramiko.Channel", next(self._next))
 

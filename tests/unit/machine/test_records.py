@@ -14,7 +14,8 @@ import pytest
 
 from harness.deadline import Deadline, DeadlineExpired
 from harness.errors import CouldNotRun, Stage
-from harness.machine.machine import Machine, Spec
+from harness.machine.machine import Machine
+from harness.machine.spec import Spec
 from harness.provision import keys
 from harness.provision.cache import Cache
 from harness.qemu.process import Exit

@@ -11,15 +11,21 @@ from typing import Any, cast
 
 import pytest
 
-from harness.errors import CouldNotRun, GuestFailure, Stage, UsageError
-from harness.machine import reference
-from harness.machine.machine import Spec
+from harness.errors import CouldNotRun, GuestFailure, MachineLost, Stage, UsageError
 from harness.machine.parts import Parts, Store
 from harness.machine.reference import KernelDoesNotBoot, Reference
+from harness.machine.spec import Spec
+from harness.machine.start import Starter
 from harness.provision.kernel import REFERENCE
 from harness.qemu.profile import Library, Profile, Value
 
-LOST = CouldNotRun("machine igb-sriov lost at stage kernel: nothing", stage=Stage.KERNEL, detail="  | Linux version")
+
+def lost_at(stage: Stage, *, complained: bool = False) -> MachineLost:
+    text = f"machine igb-sriov lost at stage {stage}: nothing"
+    return MachineLost(text, stage=stage, detail="  | Linux version", complained=complained)
+
+
+LOST = lost_at(Stage.KERNEL)
 
 
 @dataclass(frozen=True)
@@ -40,26 +46,20 @@ class FewParts:
             raise UsageError("the reference kernel lacks something")
 
 
-@dataclass(frozen=True)
-class Settings:
-    boot_timeout: float = 7.0
-
-
 @dataclass
 class Shelf:
-    """A store of parts that are names, and of kernels that boot or raise what `raises` says."""
+    """A store of parts that are names, and of kernels that come up or raise what `raises` says."""
 
     raises: BaseException | None = None
     library: Library = field(default_factory=Library)
-    settings: Settings = field(default_factory=Settings)
-    booted: list[tuple[Spec, Path, float]] = field(default_factory=list)
+    booted: list[tuple[Spec, Path, bool]] = field(default_factory=list)
 
     def with_kernel(self, parts: FewParts, name: str) -> FewParts:
         return replace(parts, kernel=Kernel(name))
 
     @contextmanager
-    def boot(self, spec: Spec, directory: Path, timeout: float) -> Iterator[None]:
-        self.booted.append((spec, directory, timeout))
+    def running(self, spec: Spec, directory: Path, *, cold: bool) -> Iterator[None]:
+        self.booted.append((spec, directory, cold))
         if self.raises is not None:
             raise self.raises
         yield
@@ -70,21 +70,19 @@ def spec_of(kernel: str = "mine", profile: str = "igb-sriov", **parameters: Valu
 
 
 @pytest.fixture
-def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
+def shelf() -> Shelf:
     """Make a store whose reference kernel boots."""
-    made = Shelf()
-    monkeypatch.setattr(reference, "booted", made.boot)
-    return made
+    return Shelf()
 
 
 @pytest.fixture
 def asked(shelf: Shelf, tmp_path: Path) -> Reference:
     """Make the one that is asked."""
-    return Reference(cast("Store", shelf), tmp_path / "run")
+    return Reference(cast("Store", shelf), tmp_path / "run", cast("Starter", shelf))
 
 
 def test_a_kernel_that_is_lost_where_the_reference_boots_is_to_blame(asked: Reference) -> None:
-    blamed = asked.judged(LOST, spec_of())
+    blamed = asked.judged(LOST, spec_of(), cold=False)
     assert isinstance(blamed, KernelDoesNotBoot)
     assert isinstance(blamed, GuestFailure)
     assert str(blamed) == f"{LOST}; the reference kernel {REFERENCE} boots on the same machine"
@@ -97,42 +95,46 @@ def test_where_the_reference_does_not_boot_either_nobody_is_blamed(
     shelf: Shelf, asked: Reference, error: Exception
 ) -> None:
     shelf.raises = error
-    assert asked.judged(LOST, spec_of()) is LOST
+    assert asked.judged(LOST, spec_of(), cold=False) is LOST
 
 
-ELSEWHERE = [stage for stage in Stage if stage is not Stage.KERNEL]
+ELSEWHERE = [stage for stage in Stage if stage not in (Stage.KERNEL, Stage.PLUG)]
 
 
 @pytest.mark.parametrize("stage", ELSEWHERE)
 def test_what_is_lost_at_another_stage_is_not_asked_about(shelf: Shelf, asked: Reference, stage: Stage) -> None:
-    lost = CouldNotRun("x", stage=stage)
-    assert asked.judged(lost, spec_of()) is lost
+    lost = lost_at(stage)
+    assert asked.judged(lost, spec_of(), cold=False) is lost
     assert not shelf.booted
 
 
 @pytest.mark.parametrize("stage", ELSEWHERE)
 def test_a_kernel_that_complained_is_asked_about_once_it_runs(asked: Reference, stage: Stage) -> None:
-    lost = CouldNotRun("x", stage=stage)
-    blamed = isinstance(asked.judged(lost, spec_of(), complained=True), KernelDoesNotBoot)
+    lost = lost_at(stage, complained=True)
+    blamed = isinstance(asked.judged(lost, spec_of(), cold=False), KernelDoesNotBoot)
     assert blamed == (stage in {Stage.INIT, Stage.SSH})
 
 
+def test_a_kernel_that_does_not_finish_with_a_device_is_asked_about(asked: Reference) -> None:
+    assert isinstance(asked.judged(lost_at(Stage.PLUG), spec_of(), cold=False), KernelDoesNotBoot)
+
+
 def test_a_profile_that_the_reference_cannot_serve_blames_nobody(shelf: Shelf, asked: Reference) -> None:
-    assert asked.judged(LOST, spec_of(profile="virtio-sriov")) is LOST
+    assert asked.judged(LOST, spec_of(profile="virtio-sriov"), cold=False) is LOST
     assert not shelf.booted
 
 
 def test_the_reference_is_not_measured_against_itself(shelf: Shelf, asked: Reference) -> None:
-    assert asked.judged(LOST, spec_of(REFERENCE)) is LOST
+    assert asked.judged(LOST, spec_of(REFERENCE), cold=False) is LOST
     assert not shelf.booted
 
 
-@pytest.mark.parametrize("error", [None, CouldNotRun("x", stage=Stage.KERNEL)])
+@pytest.mark.parametrize("error", [None, LOST])
 def test_the_reference_is_booted_once_for_each_machine(shelf: Shelf, asked: Reference, error: Exception | None) -> None:
     shelf.raises = error
     for _ in range(2):
         for memory in (192, 512):
-            verdict = asked.judged(LOST, spec_of(memory=memory))
+            verdict = asked.judged(LOST, spec_of(memory=memory), cold=False)
             assert isinstance(verdict, CouldNotRun if error else KernelDoesNotBoot)
     assert [spec.parameters["memory"] for spec, _, _ in shelf.booted] == [192, 512]
 
@@ -140,10 +142,10 @@ def test_the_reference_is_booted_once_for_each_machine(shelf: Shelf, asked: Refe
 def test_the_reference_boots_the_same_machine_in_a_folder_of_its_own(
     shelf: Shelf, asked: Reference, tmp_path: Path
 ) -> None:
-    asked.judged(LOST, spec_of(append="rdinit=/nowhere"))
-    ((spec, directory, timeout),) = shelf.booted
+    asked.judged(LOST, spec_of(append="rdinit=/nowhere"), cold=True)
+    ((spec, directory, cold),) = shelf.booted
     found = cast("Any", spec)
-    assert (found.profile.name, found.parts.kernel.name, timeout) == ("igb-sriov", REFERENCE, 7.0)
+    assert (found.profile.name, found.parts.kernel.name, cold) == ("igb-sriov", REFERENCE, True)
     assert found.parameters == {"append": "rdinit=/nowhere"}
     assert directory == tmp_path / "run" / "reference-igb-sriov"
     assert directory.is_dir()
@@ -152,4 +154,4 @@ def test_the_reference_boots_the_same_machine_in_a_folder_of_its_own(
 def test_a_bug_of_ours_is_not_taken_for_a_kernel_that_does_not_boot(shelf: Shelf, asked: Reference) -> None:
     shelf.raises = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
-        asked.judged(LOST, spec_of())
+        asked.judged(LOST, spec_of(), cold=False)

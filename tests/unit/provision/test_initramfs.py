@@ -33,6 +33,7 @@ suite = "trixie"
 "bin" = "usr/bin"
 [modules]
 early = ["virtio_net", "nowhere"]
+drivers = ["igb"]
 available = ["igb"]
 """
 BUSYBOX = f"#!{SH}\nprintf 'bin/sh\\nusr/bin/ip\\nsbin/modprobe\\nusr/bin/awk\\nlinuxrc\\n'\n"
@@ -98,7 +99,8 @@ def test_what_is_booted_and_what_lets_the_harness_in_is_there(world: Distributio
     assert found["root/.ssh/authorized_keys"].data == own.authorized.read_bytes()
     assert found["etc/dropbear/host_key"].data == own.host.read_bytes()
     assert found["etc/passwd"].data.startswith(b"root:x:0:0:root:/root:/bin/sh\n")
-    assert found["etc/iov-harness/early-modules"].data == b"virtio_net nowhere\n"
+    assert found["etc/iov-harness/early"].data == b"virtio_net nowhere\n"
+    assert found["etc/iov-harness/drivers"].data == b"igb\n"
     assert found["dev/console"].rdev == (5, 1)
     assert own.login.read_bytes() not in [record.data for record in found.values()]
 

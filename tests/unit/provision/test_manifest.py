@@ -26,6 +26,7 @@ suite = "trixie"
 "usr/bin/f" = "a"
 [modules]
 early = ["g"]
+drivers = ["k"]
 available = ["h", "i-j"]
 """
 
@@ -41,7 +42,7 @@ def test_a_manifest_is_read(tmp_path: Path) -> None:
     found = manifest.read(tmp_path)
     assert found.suite == "trixie"
     assert found.links == {"usr/bin/f": "a"}
-    assert (found.modules.early, found.modules.available) == (("g",), ("h", "i-j"))
+    assert found.modules == manifest.Modules(early=("g",), drivers=("k",), available=("h", "i-j"))
 
 
 def test_each_package_is_fetched_once(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ WIRING = Wiring("socket,fd=3", "socket,fd=4", "socket,fd=5")
 
 def rendered(name: str, library: Library, **parameters: object) -> tuple[Option, ...]:
     profile = library.get(name)
-    return Renderer(library.folders).command_line(profile, profile.resolve(parameters), SOFTWARE, WIRING)
+    return Renderer(library.folders).command_line(profile, profile.resolve(parameters), SOFTWARE, WIRING).whole
 
 
 @pytest.mark.parametrize("name", Library().names())

@@ -23,7 +23,7 @@ def rendered(folder: Path, template: str, **parameters: Value) -> list[str]:
     (folder / "mine.toml").write_text('summary = "mine"')
     (folder / "mine.j2").write_text(template)
     library = Library([folder])
-    options = Renderer(library.folders).command_line(library.get("mine"), parameters, SOFTWARE, WIRING)
+    options = Renderer(library.folders).command_line(library.get("mine"), parameters, SOFTWARE, WIRING).whole
     return [" ".join(option.words) for option in options]
 
 
@@ -99,7 +99,7 @@ def test_a_line_to_paste_has_the_console_on_the_terminal_and_quotes_what_needs_i
     by_hand = Wiring.by_hand(asked)
     library = Library()
     profile = library.get("igb-sriov")
-    options = Renderer(library.folders).command_line(profile, profile.resolve({}), SOFTWARE, by_hand)
+    options = Renderer(library.folders).command_line(profile, profile.resolve({}), SOFTWARE, by_hand).whole
     words = shlex.split(shell("/opt/my qemu", options).replace("\\\n", ""))
     assert words[0] == "/opt/my qemu"
     assert words[words.index("-initrd") + 1] == "/i i,2"

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""When the guest's kernel has finished with a PCI function that was plugged: a driver is bound, or none wants it.
+
+That a driver is bound, the kernel says itself: the uevent `bind`, at the end of really_probe() (drivers/base/dd.c). Of
+a device that every driver declines it says nothing. So two things are done that wait for its work to be over:
+
+1. Writing 1 to `power` of the slot takes pci_lock_rescan_remove(), which the hot-plug worker holds from finding the
+   device until its probe, where that is synchronous (drivers/pci/hotplug/acpiphp_glue.c, hotplug_event(); up to about
+   Linux 6.12 all are). It does nothing else to a slot that is on (acpiphp_enable_slot()).
+2. Loading a module waits for all asynchronous probes (kernel/module/main.c, do_init_module(), by way of
+   async_synchronize_full()).
+
+A kernel without modules that probes asynchronously leaves a gap: there, a device that is declined counts as finished
+when its probe may still be running.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from harness.deadline import Deadline
+from harness.guest import agent
+from harness.guest.agent import Agent
+from harness.guest.guest import Guest
+from harness.guest.pci import Bdf, Function
+from harness.guest.uevents import Uevent, Uevents
+
+_SLOTS = "/sys/bus/pci/slots"
+_HARMLESS_MODULES = ("pci-stub", "pci-pf-stub")
+"""Modules without dependencies that do nothing when they are loaded; one of them is not in use."""
+
+
+def wait_finished(guest: Guest, uevents: Uevents, bdf: Bdf, deadline: Deadline) -> None:
+    """Wait until the kernel has found a function, and bound a driver to it or found none.
+
+    `uevents` has listened since before it was plugged. Raises `DeadlineExpired`, or what the guest does wrong.
+    """
+
+    def bound(seen: Iterable[Uevent]) -> bool:
+        return any(_is(event, "bind", bdf) for event in seen)
+
+    uevents.wait(lambda seen: any(_is(event, "add", bdf) for event in seen), deadline)
+    _join_hotplug(guest.agent, bdf)
+    if bound(uevents.seen()):
+        return
+    _join_probes(guest.agent)
+    if bound(uevents.seen()):
+        return
+    _load_driver(guest, bdf, deadline)
+
+
+def _is(event: Uevent, action: str, bdf: Bdf) -> bool:
+    fields = event.fields
+    return event.action == action and fields.get("SUBSYSTEM") == "pci" and fields.get("PCI_SLOT_NAME") == str(bdf)
+
+
+def _join_hotplug(on: Agent, bdf: Bdf) -> None:
+    names = on.call(agent.names(_SLOTS)).value().decode("utf-8", errors="replace").split("\0")
+    addresses = on.batch([agent.read(f"{_SLOTS}/{name}/address") for name in names])
+    for name, address in zip(names, addresses, strict=True):
+        if address.data.strip() == str(bdf).partition(".")[0].encode():
+            on.call(agent.write(f"{_SLOTS}/{name}/power", b"1")).value()
+
+
+def _join_probes(on: Agent) -> None:
+    release = on.call(agent.read("/proc/sys/kernel/osrelease")).value().decode("utf-8", errors="replace").strip()
+    for module in _HARMLESS_MODULES:
+        if on.call(agent.insert(f"/lib/modules/{release}/{module}.ko")).errno == 0:
+            on.call(agent.remove(module.replace("-", "_"))).value()
+            return
+
+
+def _load_driver(guest: Guest, bdf: Bdf, deadline: Deadline) -> None:
+    """Load a driver that knows the function, as init does at boot; modprobe returns when that has probed it."""
+    modalias = shlex.quote(f"{Function(guest.agent, bdf).path}/modalias")
+    guest.run(f'modprobe -b -q "$(cat {modalias})"', timeout=max(0.1, deadline.remaining()))

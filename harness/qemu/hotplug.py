@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Options of a profile's *plugged* block as QMP commands to a QEMU that runs already."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from harness.errors import UsageError
+from harness.qemu.options import Option
+
+_ADD = {"-device": "device_add", "-netdev": "netdev_add", "-blockdev": "blockdev-add", "-object": "object-add"}
+_NAMES = ("id", "node-name")
+_ONLY_AT_START = frozenset({"nvme-subsys"})
+"""Devices that QEMU cannot plug (hw/nvme/subsys.c: `hotpluggable = false`), but which, having no state to migrate, may
+stand on a clone's command line.
+"""
+
+
+@dataclass(frozen=True)
+class Plug:
+    """One thing to plug: what QEMU calls it, its option's name, and its properties."""
+
+    name: str
+    option: str
+    properties: Mapping[str, Any]
+
+    @property
+    def is_device(self) -> bool:
+        """Whether it is a device, and no backend of one."""
+        return self.option == "-device"
+
+    @property
+    def is_vf(self) -> bool:
+        """Whether it is a VF of a PF that comes after it: the guest sees it only once the PF's driver enables VFs."""
+        return "sriov-pf" in self.properties
+
+    @property
+    def command(self) -> str:
+        """The QMP command that plugs it; its arguments are the properties."""
+        return _ADD[self.option]
+
+
+def split(plugged: Iterable[Option]) -> tuple[list[Plug], list[Option]]:
+    """Give what can be plugged, in an order in which it can be, and what must stand on a command line.
+
+    Raises `UsageError` for an option that can be neither.
+    """
+    plugs: dict[str, Plug] = {}
+    at_start: list[Option] = []
+    for option in plugged:
+        plug = _plug(option)
+        if plug.is_device and plug.properties.get("driver") in _ONLY_AT_START:
+            at_start.append(option)
+        else:
+            plugs[plug.name] = plug
+    return list(_ordered(plugs)), at_start
+
+
+def _plug(option: Option) -> Plug:
+    if option.name not in _ADD:
+        known = ", ".join(_ADD)
+        raise UsageError(f"{option.name} cannot be plugged ({known} can): give the profile hotplug = false")
+    try:
+        properties = json.loads(option.argument or "")
+        name = next(properties[key] for key in _NAMES if key in properties)
+    except (ValueError, TypeError, StopIteration) as error:
+        what = f"{option.name} {option.argument}"
+        raise UsageError(f"{what} cannot be plugged: write it as JSON with an id, or hotplug = false") from error
+    return Plug(str(name), option.name, properties)
+
+
+def _ordered(plugs: Mapping[str, Plug]) -> Iterator[Plug]:
+    """Put what is referred to before what refers to it, otherwise as it stands in the profile; VFs before their PF."""
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for name, plug in plugs.items():
+        sorter.add(name)
+        for key, value in _texts(plug.properties):
+            other = value.partition(".")[0] if key == "bus" else value
+            if other in plugs and other != name:
+                sorter.add(*((other, name) if key == "sriov-pf" else (name, other)))
+    try:
+        order = list(sorter.static_order())
+    except CycleError as error:
+        raise UsageError(f"these refer to each other in a circle: {', '.join(error.args[1])}") from error
+    return (plugs[name] for name in order)
+
+
+def _texts(properties: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Give all texts in a JSON value, with the key that each stands under."""
+    if isinstance(properties, str):
+        yield key, properties
+    elif isinstance(properties, Mapping):
+        for name, value in properties.items():
+            yield from _texts(value, name)
+    elif isinstance(properties, list):
+        for value in properties:
+            yield from _texts(value, key)
