@@ -4,20 +4,66 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
+from harness import paths
 from harness.bench import boot as booting
+from harness.bench import figures
+from harness.bench.figures import Results
+from harness.bench.measure import Measurement, Plan
 from harness.cli import complete, flags, output
+from harness.errors import UsageError
 from harness.machine import record
+from harness.outcome import Exit
 
-app = typer.Typer(no_args_is_help=True, help="Measure what the harness costs.")
+app = typer.Typer(help="Measure what the harness costs.")
 
 
-@app.callback()
-def bench() -> None:
-    """Measure what the harness costs."""
+@app.callback(invoke_without_command=True)
+def bench(
+    context: typer.Context,
+    count: Annotated[int, typer.Option(min=1, help="How often to measure what is short.")] = 10,
+    clones: Annotated[int, typer.Option(min=1, help="How many clones to start, four at a time.")] = 100,
+    suite: Annotated[bool, typer.Option("--suite", help="Also run the SR-IOV suite, with clones and cold.")] = False,
+    compare: Annotated[Path | None, typer.Option(help="An earlier output of --json: tell what got slower.")] = None,
+    kernel: flags.Kernel = None,
+    modules: flags.Modules = None,
+    qemu: flags.Qemu = None,
+    accel: flags.Acceleration = None,
+    json: flags.Json = False,
+) -> None:
+    """Measure cold boots, checkpoints and clones: medians with their spread, and plots in build/bench.
+
+    Exits 1 where a clone was lost, or anything was left of one; with --compare also where a figure got worse.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    before = None if compare is None else _read(compare)
+    store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel)
+    run = record.new_run()
+    plan = Plan(lambda profile: flags.spec(store, profile, None), flags.starter(store, run), run, count, clones)
+    flags.announce(plan.spec("minimal").parts)
+    measurement = Measurement(plan, store.settings.boot_timeout, _teller(output.console(stderr=True)))
+    results = measurement.all(suite=_flags_of(kernel, modules, qemu, accel) if suite else None)
+    from harness.bench import plot
+
+    pictures = plot.draw(results, paths.output() / "bench")
+    slower = [] if before is None else list(figures.worse(results, before))
+    if json:
+        flags.print_json({**results.model_dump(), **figures.flat(results), "wrong": measurement.wrong, "worse": slower})
+    else:
+        _print(results, pictures)
+    for line in (*measurement.wrong, *slower):
+        output.console(stderr=True).print(line)
+    if before is not None and not slower:
+        output.console(stderr=True).print(f"nothing got worse since {compare} beyond the noise")
+    if measurement.wrong or slower:
+        raise typer.Exit(Exit.FAIL)
 
 
 @app.command()
@@ -43,3 +89,33 @@ def boot(
         flags.print_json(booting.result(spec, times))
     else:
         typer.echo(f"median {statistics.median(times):.2f} s, {min(times):.2f} to {max(times):.2f} s, of {count} boots")
+
+
+def _read(path: Path) -> Results:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--compare {path}: {getattr(error, 'strerror', None) or 'not a text'}") from error
+    return Results.load(text, f"--compare {path}")
+
+
+def _flags_of(*values: object) -> list[str]:
+    names = ("--kernel", "--modules", "--qemu", "--accel")
+    return [word for name, value in zip(names, values, strict=True) if value for word in (name, str(value))]
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line)
+
+
+def _print(results: Results, pictures: list[Path]) -> None:
+    rows = []
+    for name, figure in results.figures.items():
+        if figure.values:
+            low, high = figure.spread
+            rows.append(
+                (name, f"{figure.median:.3g}", f"{low:.3g} to {high:.3g}", figure.unit, str(len(figure.values)))
+            )
+    output.table("figure", "median", "spread", "unit", "of", rows=rows)
+    for picture in pictures:
+        typer.echo(str(picture))

@@ -35,7 +35,7 @@ Parameters = Annotated[
     typer.Option("-p", "--param", metavar="NAME=VALUE", help="Set a profile's parameter (repeatable)."),
 ]
 
-_NOWHERE = Wiring("null", "null", "null")
+_NOWHERE = Wiring("null", "null", "null", "null")
 
 
 def store(**flags: Any) -> Store:

@@ -100,7 +100,7 @@ def _reports_told(machine: Machine) -> Iterator[None]:
 
 
 def _introduce(console: Console, machine: Machine) -> None:
-    console.print(f"ssh:     {_ssh(machine.spec.parts.keys, machine.session.port)}")
+    console.print(f"ssh:     {_ssh(machine.spec.parts.keys, machine.ssh_port)}")
     console.print(f"qmp:     {machine.debug_socket}")
     console.print(f"console: {machine.directory / 'console.log'}")
     console.print("The machine ends with this prompt (exit or Ctrl-D).")

@@ -89,17 +89,11 @@ class Session:
     """One SSH connection to a guest."""
 
     def __init__(self, keys: Keys, log: Path) -> None:
-        self._port = 0
         self._keys = keys
         self._log = Log(log)
         self._transport: paramiko.Transport | None = None
         self._reason = ""
         self._aborted = threading.Event()
-
-    @property
-    def port(self) -> int:
-        """The port on loopback that leads to the guest's SSH."""
-        return self._port
 
     @property
     def broken(self) -> OSError | None:
@@ -108,13 +102,13 @@ class Session:
 
     def connect(self, port: int, deadline: Deadline) -> None:
         """Log in through `port` on loopback. Raises `GuestLost` or `DeadlineExpired`."""
-        self._port = port
-        host_key = paramiko.Ed25519Key(data=base64.b64decode(self._keys.host_public))
-        login = paramiko.Ed25519Key.from_private_key_file(str(self._keys.login))
+        host_key, login = self._read_keys()
         while True:
             deadline.check()
             try:
-                self._handshake(host_key, login, deadline)
+                connection = socket.create_connection((_LOOPBACK, port), timeout=_BANNER_TIMEOUT)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # saves 40 ms a command: delayed ACKs
+                self._handshake(connection, host_key, login, deadline)
             except _BROKEN as error:
                 if isinstance(error, _STUMBLED) and not _in_paramiko(error):
                     raise
@@ -126,6 +120,18 @@ class Session:
             else:
                 self._note("connected")
                 return
+
+    def connect_over(self, connection: socket.socket, deadline: Deadline) -> None:
+        """Log in over a connection that there is already, and that ends with the session; raises as `connect`."""
+        try:
+            self._handshake(connection, *self._read_keys(), deadline)
+        except _BROKEN as error:
+            if isinstance(error, _STUMBLED) and not _in_paramiko(error):
+                raise
+            if deadline.expired and not self._reason:
+                raise deadline.error() from error
+            raise self.lost(error) from error
+        self._note("connected over the guest's link")
 
     def run(
         self, command: str | Sequence[str], *, timeout: float = COMMAND_TIMEOUT, check: bool = False,
@@ -223,9 +229,14 @@ class Session:
         self.abort("the session was closed")
         self._log.close()
 
-    def _handshake(self, host_key: paramiko.Ed25519Key, login: paramiko.Ed25519Key, deadline: Deadline) -> None:
-        connection = socket.create_connection((_LOOPBACK, self._port), timeout=_BANNER_TIMEOUT)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # saves 40 ms a command: delayed ACKs
+    def _read_keys(self) -> tuple[paramiko.Ed25519Key, paramiko.Ed25519Key]:
+        """Give the guest's public key and our private one."""
+        host_key = paramiko.Ed25519Key(data=base64.b64decode(self._keys.host_public))
+        return host_key, paramiko.Ed25519Key.from_private_key_file(str(self._keys.login))
+
+    def _handshake(
+        self, connection: socket.socket, host_key: paramiko.Ed25519Key, login: paramiko.Ed25519Key, deadline: Deadline
+    ) -> None:
         transport = paramiko.Transport(connection)
         try:
             self._adopt(transport)

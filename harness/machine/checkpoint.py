@@ -41,6 +41,11 @@ class Checkpoint:
         return self.folder / "state"
 
     @property
+    def greeting(self) -> Path:
+        """What the guest's SSH server had said on the guest's link (`harness.guest.link`)."""
+        return self.folder / "greeting"
+
+    @property
     def console(self) -> Path:
         """What the console had said until then."""
         return self.folder / "console.log"

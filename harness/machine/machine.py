@@ -7,15 +7,18 @@ import logging
 import re
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 from harness.deadline import Deadline, DeadlineExpired
 from harness.errors import CouldNotRun, GuestFailure, MachineLost, Stage
 from harness.guest import agent
 from harness.guest.console import Console
 from harness.guest.guest import Guest
+from harness.guest.link import Link
 from harness.guest.pci import Function
 from harness.guest.ssh import GuestLost, GuestTimeout, Session
 from harness.machine import checkpoint, plugging, record, topology
@@ -63,7 +66,10 @@ class Machine:
         self.guest = Guest(self.session, self.console)
         self.process = QemuProcess(loop, self.health.on_exit)
         self.debug_socket: Path | None = None
+        self.start: Literal["cold", "clone"] = "cold"
+        self.milestones: dict[str, float] = {}
         self._stack = ExitStack()
+        self._started = 0.0
 
     @property
     def loss(self) -> str | None:
@@ -77,6 +83,14 @@ class Machine:
             raise LookupError(f"QEMU has no PCI device with the id {device!r}; it has {', '.join(sorted(found))}")
         return self.guest.function(found[device])
 
+    def about(self) -> dict[str, Any]:
+        """Give what a record of a run says of the machine.
+
+        `milestones` are seconds from the start of QEMU: `ssh`, when the guest had answered its first request, and
+        the ids of what was plugged, when the guest's kernel had finished with it. `saved` is how long a save took.
+        """
+        return {**self.spec.about(), "start": self.start, "milestones": self.milestones}
+
     @property
     def pfs(self) -> list[Function]:
         """The physical functions of the profile, in the profile's order."""
@@ -87,27 +101,35 @@ class Machine:
 
         Raises `MachineLost` with the stage at which it was lost, and what is needed to find out why.
         """
-        self._boot(self.spec.command_line, timeout, ssh_port)
+        with self._coming_up(timeout, "the guest's first SSH session") as deadline:
+            self._boot(self.spec.command_line, deadline, ssh_port)
+            self._connect(deadline)
 
     def boot_base(self, ram: Path, timeout: float) -> None:
         """Boot the base machine, without what is plugged, whose memory is the new file `ram`; raises as `boot`."""
-        self._boot(lambda wiring: self.spec.base_line(wiring, ram), timeout, 0)
+        with self._coming_up(timeout, "the base machine's first SSH session") as deadline:
+            self._boot(lambda wiring: self.spec.base_line(wiring, ram), deadline, 0)
+            # Not over the link, which stays as it is for the clones.
+            self.session.connect(self.ssh_port, deadline)
+            self._answer(deadline)
 
     def clone(self, source: Checkpoint, timeout: float, *, ssh_port: int = 0) -> None:
         """Go on where a checkpoint was made, with all devices plugged in; raises as `boot`.
 
-        A guest cannot tell it from a boot: its clock is set here; QEMU gives it a new VM generation ID, with which
-        it seeds its random numbers anew; its console has said what that of the base machine had.
+        A guest cannot tell it from a boot: its clock is right; QEMU gives it a new VM generation ID, with which it
+        seeds its random numbers anew; its console has said what that of the base machine had.
         """
         with self._coming_up(timeout, "a clone with its devices") as deadline:
+            self.start = "clone"
             self.console.recall(source.console.read_bytes())
-            self._start(lambda wiring: self.spec.clone_line(wiring, source.ram), ssh_port)
+            greeting = source.greeting.read_bytes()
+            self._start(lambda wiring: self.spec.clone_line(wiring, source.ram), ssh_port, greeting)
             checkpoint.restore(self.qmp, source, deadline)
             self.health.restored()
             self._connect(deadline)
             self.health.connected()
-            self.guest.agent.call(agent.clock(time.time())).value()
-            plugging.plug(self.qmp, self.guest, self.spec.plugs(), deadline)
+            for name in plugging.plug(self.qmp, self.guest, self.spec.plugs(), deadline):
+                self._reached(name)
 
     def plug(self, name: str, timeout: float = _PLUG_TIMEOUT) -> None:
         """Plug a device of the profile in again, and wait until the guest's kernel has finished with it.
@@ -120,7 +142,7 @@ class Machine:
                 f"profile {self.spec.profile.name} plugs no {name!r}, but {', '.join(plugs) or 'nothing'}"
             )
         with _guest_late():
-            plugging.plug(self.qmp, self.guest, [plugs[name]], Deadline(timeout, f"plugging {name}"))
+            deque(plugging.plug(self.qmp, self.guest, [plugs[name]], Deadline(timeout, f"plugging {name}")), 0)
 
     def unplug(self, name: str, timeout: float = _PLUG_TIMEOUT) -> None:
         """Unplug a device, and wait until the guest has let go of it. Raises `CommandRefused` or `GuestTimeout`."""
@@ -133,7 +155,10 @@ class Machine:
             self.guest.run(_TELL_WHEN_ALONE, check=True)
             self.session.close()
             self.console.wait_line(_ALONE, deadline)
+            to.greeting.write_bytes(self.link.greeting(deadline))
+            started = time.monotonic()
             checkpoint.save(self.qmp, to, deadline)
+            self.milestones["saved"] = time.monotonic() - started
 
     def drain(self) -> None:
         """Wait until all that the kernel has said until now has arrived.
@@ -163,13 +188,12 @@ class Machine:
         """End QEMU and let go of everything; QEMU is gone when this returns."""
         self._stack.close()
 
-    def _boot(self, line: _CommandLine, timeout: float, ssh_port: int) -> None:
-        with self._coming_up(timeout, "the guest's first SSH session") as deadline:
-            self._start(line, ssh_port)
-            self.health.started()
-            self.health.wait(deadline)
-            if self.loss is None:
-                self._connect(deadline)
+    def _boot(self, line: _CommandLine, deadline: Deadline, ssh_port: int) -> None:
+        self._start(line, ssh_port)
+        self.health.started()
+        self.health.wait(deadline)
+        if self.loss is not None:
+            raise GuestLost(self.loss)
 
     @contextmanager
     def _coming_up(self, timeout: float, what: str) -> Iterator[Deadline]:
@@ -183,23 +207,26 @@ class Machine:
         if self.loss is not None:
             raise self._explained(self.loss, self.health.stage)
 
-    def _start(self, line: _CommandLine, ssh_port: int) -> None:
+    def _start(self, line: _CommandLine, ssh_port: int, greeting: bytes = b"") -> None:
+        """Start QEMU, with `greeting` as what the guest's SSH server has said on the link before."""
+        self._started = time.monotonic()
         folder = self._stack.enter_context(runtime.private_folder())
         self._stack.callback(self.console.close)
         self._stack.callback(self.qmp.close)
         self._stack.callback(self.session.close)
         with _listening(folder / "qmp.sock") as qmp, _listening(folder / "debug.sock") as debug, \
-                _listening(folder / "console.sock") as console:  # fmt: skip
-            wiring = Wiring(_handed(qmp), _handed(debug), _handed(console, wait=True), ssh_port)
+                _listening(folder / "console.sock") as console, _listening(folder / "link.sock") as link:  # fmt: skip
+            wiring = Wiring(_handed(qmp), _handed(debug), _handed(console, wait=True), _handed(link), ssh_port)
             self._note_argv(ssh_port)
             program = str(self.spec.parts.qemu.path)
             argv = [program, *options.argv(line(wiring))]
             # Connected before QEMU starts: the kernel queues the connections, so nothing has to be polled for.
             to_console, to_qmp = _connected(folder / "console.sock"), _connected(folder / "qmp.sock")
+            self.link = self._stack.enter_context(Link(_connected(folder / "link.sock"), greeting))
             self.console.capture(to_console)
             self._stack.callback(self.process.kill)
             deadline = Deadline(_START_TIMEOUT, "QEMU's start")
-            self.process.start(argv, [qmp.fileno(), debug.fileno(), console.fileno()], deadline)
+            self.process.start(argv, [qmp.fileno(), debug.fileno(), console.fileno(), link.fileno()], deadline)
             runtime.note_pid(folder, self.process.pid)
             _log.info("%s: QEMU is process %d: %s", self.spec.profile.name, self.process.pid, self.directory / "argv")
         self.debug_socket = folder / "debug.sock"
@@ -213,13 +240,21 @@ class Machine:
             (self.directory / "argv").write_text(text + "\n", encoding="utf-8")
 
     def _connect(self, deadline: Deadline) -> None:
-        started = time.monotonic()
-        port = self._ssh_port()
-        self.session.connect(port, deadline)
-        seconds = time.monotonic() - started
-        _log.info("%s: SSH on port %d, connected in %.1f s", self.spec.profile.name, port, seconds)
+        self.session.connect_over(self.link, deadline)
+        self._answer(deadline)
 
-    def _ssh_port(self) -> int:
+    def _answer(self, deadline: Deadline) -> None:
+        """Have the guest answer its first request: to set its clock, which stood still in a checkpoint."""
+        self.guest.agent.call(agent.clock(time.time()), timeout=max(0.1, deadline.remaining())).value()
+        self._reached("ssh")
+        _log.info("%s: SSH after %.2f s", self.spec.profile.name, self.milestones["ssh"])
+
+    def _reached(self, milestone: str) -> None:
+        self.milestones[milestone] = time.monotonic() - self._started
+
+    @property
+    def ssh_port(self) -> int:
+        """The port on loopback that leads to the guest's SSH, for others than the harness."""
         answer = self.qmp.execute("human-monitor-command", command_line="info usernet")
         match = _FORWARD.search(answer)
         if match is None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from harness.deadline import Deadline
 from harness.guest import arrival
@@ -15,11 +15,14 @@ from harness.qemu.hotplug import Plug
 from harness.qemu.qmp import Event, Monitor
 
 
-def plug(qmp: Monitor, guest: Guest, plugs: Iterable[Plug], deadline: Deadline) -> None:
-    """Plug, one after another, and wait each time until the guest's kernel has finished with the device.
+def plug(qmp: Monitor, guest: Guest, plugs: Iterable[Plug], deadline: Deadline) -> Iterator[str]:
+    """Plug, one after another, and give each name when the guest's kernel has finished with it.
 
     Raises `CommandRefused` where QEMU refuses, `DeadlineExpired`, and what the guest does wrong.
     """
+    plugs = list(plugs)
+    if not plugs:
+        return
     uevents = Uevents(guest.session)
     waiting: list[Bdf] = []
     try:
@@ -31,6 +34,7 @@ def plug(qmp: Monitor, guest: Guest, plugs: Iterable[Plug], deadline: Deadline) 
                 for bdf in waiting:
                     arrival.wait_finished(guest, uevents, bdf, deadline)
                 waiting.clear()
+            yield one.name
     finally:
         uevents.close()
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.errors import UsageError
 from harness.machine.parts import Parts
 from harness.qemu import hotplug
 from harness.qemu.hotplug import Plug
@@ -19,6 +21,8 @@ from harness.qemu.template import CommandLine, Renderer, Software, Wiring
 _HOTPLUG_OPTIONS = frozenset({"ACPI", "HOTPLUG_PCI", "HOTPLUG_PCI_ACPI"})
 """What a kernel needs to see a device that is plugged: q35's root ports leave it to ACPI."""
 _MIB = 1024 * 1024
+
+_renderer = functools.cache(Renderer)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,12 @@ class Spec:
     def _rendered(self, wiring: Wiring) -> CommandLine:
         append = str(self.parameters["append"])
         software = Software(self.parts.accel.options, self.parts.kernel.image, self.parts.initramfs, append)
-        return Renderer(self.folders).command_line(self.profile, self.parameters, software, wiring)
+        line = _renderer(self.folders).command_line(self.profile, self.parameters, software, wiring)
+        for name in ("qmp", "console", "link"):
+            if not any(getattr(wiring, name) in (option.argument or "") for option in line.machine):
+                base = f"base machine {self.profile.base}"
+                raise UsageError(f"profile {self.profile.name}: {base} must give a -chardev to {{{{ wiring.{name} }}}}")
+        return line
 
     def _memory(self, ram: Path, **how: Any) -> tuple[Option, ...]:
         size = int(self.parameters["memory"]) * _MIB

@@ -214,7 +214,7 @@ def _final(case: Case) -> Verdict:
         update={
             "seconds": sum(verdict.seconds for verdict in case.phases),
             "started": case.phases[0].started,
-            "machine": case.machines[0].spec.about() if case.machines else {},
+            "machine": case.machines[0].about() if case.machines else {},
         }
     )
 

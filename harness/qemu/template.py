@@ -24,7 +24,7 @@ SSH_PORT_BY_HAND = 2222
 
 @dataclass(frozen=True)
 class Wiring:
-    """How QEMU's control sockets and console reach the harness, as `-chardev` arguments.
+    """How QEMU's control sockets, the console and the guest's link reach the harness, as `-chardev` arguments.
 
     With `monitor` the console carries QEMU's monitor too: Ctrl-A c turns to it, Ctrl-A x ends QEMU.
     """
@@ -32,6 +32,7 @@ class Wiring:
     qmp: str
     debug: str
     console: str
+    link: str
     ssh_port: int = SSH_PORT_BY_KERNEL
     monitor: bool = False
 
@@ -39,7 +40,7 @@ class Wiring:
     def by_hand(cls, ssh_port: int = SSH_PORT_BY_KERNEL) -> Wiring:
         """Give the wiring of a command line to paste: console on the terminal, control sockets where it is pasted."""
         qmp, debug = (f"socket,path={name}.sock,server=on,wait=off" for name in ("qmp", "debug"))
-        return cls(qmp, debug, "stdio,mux=on,signal=off", ssh_port or SSH_PORT_BY_HAND, monitor=True)
+        return cls(qmp, debug, "stdio,mux=on,signal=off", "null", ssh_port or SSH_PORT_BY_HAND, monitor=True)
 
 
 @dataclass(frozen=True)

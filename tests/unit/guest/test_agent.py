@@ -101,6 +101,11 @@ def agent_of(*speakers: Speaker) -> Agent:
         (agent.names("/a"), "1 list 2f61 "),
         (agent.link("/a b\nc"), "1 link 2f6120620a63 "),
         (agent.read("/ü"), "1 read 2fc3bc 0 65536"),
+        (agent.insert("/a"), "1 insert 2f61 "),
+        (agent.remove("a_b"), "1 remove 615f62 "),
+        (agent.clock(1_700_000_000.25), "1 clock  1700000000 250000000"),
+        (agent.listen(), "1 listen  "),
+        (agent.uevents(0.0625), "1 uevents  0.062"),
     ],
 )
 def test_a_call_is_one_line_in_which_nothing_needs_quoting(call: agent.Call, request_line: str) -> None:

@@ -35,7 +35,6 @@ def session(sshd: Sshd, keys: Keys, tmp_path: Path) -> Iterator[Session]:
 def test_a_command_gives_its_status_and_both_its_streams(sshd: Sshd, session: Session) -> None:
     sshd.commands["x"] = saying(b"out\n", b"err\n", 7)
     assert session.run("x") == Completed("x", 7, "out\n", "err\n")
-    assert session.port == sshd.port
 
 
 def test_words_are_quoted_for_the_guests_shell(sshd: Sshd, session: Session) -> None:

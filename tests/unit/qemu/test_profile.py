@@ -13,7 +13,7 @@ from harness.qemu.profile import Library
 from harness.qemu.template import Renderer, Software, Wiring
 
 SOFTWARE = Software("tcg", Path("/k,1"), Path("/i"))
-WIRING = Wiring("socket,fd=3", "socket,fd=4", "socket,fd=5")
+WIRING = Wiring("socket,fd=3", "socket,fd=4", "socket,fd=5", "socket,fd=6")
 
 
 def rendered(name: str, library: Library, **parameters: object) -> tuple[Option, ...]:
@@ -113,6 +113,41 @@ def test_a_broken_definition_is_one_clear_line(tmp_path: Path, definition: str, 
     with pytest.raises(UsageError, match=message) as caught:
         library.get("mine")
     assert "\n" not in str(caught.value)
+
+
+MEMORY = '[parameters.memory]\ntype = "int"\ndefault = 1\nhelp = ""\n'
+APPEND = '[parameters.append]\ntype = "str"\ndefault = ""\nhelp = ""\n'
+
+
+@pytest.mark.parametrize(
+    ("parameters", "lacking"),
+    [
+        ("", "memory, of type int"),
+        (APPEND, "memory, of type int"),
+        (MEMORY, "append, of type str"),
+        (APPEND + MEMORY.replace("int", "str").replace("1", '"1"'), "memory, of type int"),
+        (MEMORY + APPEND.replace("str", "bool").replace('default = ""', "default = true"), "append, of type str"),
+    ],
+)
+def test_a_base_machine_without_what_the_harness_itself_sets_is_refused(
+    tmp_path: Path, parameters: str, lacking: str
+) -> None:
+    base = tmp_path / "bases" / "vax.toml"
+    base.parent.mkdir()
+    base.write_text(f'summary = "a VAX"\n{parameters}')
+    with pytest.raises(UsageError) as caught:
+        own_profile(tmp_path, "", 'summary = "mine"\nbase = "vax"').get("mine")
+    assert str(caught.value) == f"profile {base}: a base machine needs the parameter {lacking}"
+
+
+def test_a_base_machine_of_ones_own_brings_its_parameters_and_a_profile_is_plugged_unless_it_says_no(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "bases").mkdir()
+    (tmp_path / "bases" / "vax.toml").write_text(f'summary = "a VAX"\n{MEMORY}{APPEND}')
+    found = own_profile(tmp_path, "", 'summary = "mine"\nbase = "vax"').get("mine")
+    assert (found.resolve({}), found.hotplug) == ({"memory": 1, "append": ""}, True)
+    assert not own_profile(tmp_path, "", 'summary = "mine"\nbase = "vax"\nhotplug = false').get("mine").hotplug
 
 
 def test_a_line_that_is_no_option_is_refused() -> None:

@@ -126,6 +126,14 @@ def test_an_underscore_in_an_argument_stands_for_a_dash(qemu: Qemu, monitor: Wat
     assert qemu.asked[-1]["arguments"] == {"command-line": "info usernet"}
 
 
+def test_a_commands_own_names_stay_as_they_are(qemu: Qemu, monitor: Watched, record: Path) -> None:
+    qemu.answers["device_add"] = {"return": {}}
+    arguments = {"driver": "nvme", "sriov_max_vfs": 4, "sriov-pf": "x"}
+    monitor.command("device_add", arguments)
+    assert qemu.asked[-1]["arguments"] == arguments
+    assert json.loads(record.read_text().splitlines()[0])["arguments"] == arguments
+
+
 def test_a_refused_command_says_what_was_refused_and_why_and_the_next_one_works(qemu: Qemu, monitor: Watched) -> None:
     with pytest.raises(CommandRefused, match=r"^QMP device_del: Device 'x' not found$") as caught:
         monitor.execute("device_del", id="x")
@@ -238,6 +246,37 @@ def test_an_event_can_be_waited_for_from_a_moment_on(qemu: Qemu, monitor: Watche
     later.start()
     assert monitor.wait_event("STOP", soon(), since=since).time == 2.25
     later.join()
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the wait", "during the wait"])
+def test_whoever_waits_for_an_event_learns_at_once_why_it_will_not_come(
+    qemu: Qemu, monitor: Watched, *, before: bool
+) -> None:
+    qemu.event("STOP")
+    other = threading.Timer(0 if before else 0.1, monitor.abort, ["QEMU ended"])
+    other.start()
+    if before:
+        other.join()
+    start = time.monotonic()
+    with pytest.raises(QmpLost, match=r"^QEMU ended$"):
+        monitor.wait_event("MIGRATION", soon())
+    assert time.monotonic() - start < 10
+    other.join()
+
+
+def test_the_first_reason_why_no_event_will_come_is_told_to_all(monitor: Watched) -> None:
+    for reason in ("panic", "QEMU ended"):
+        monitor.abort(reason)
+    for _ in range(2):
+        with pytest.raises(QmpLost, match=r"^panic$"):
+            monitor.wait_event("STOP", soon())
+
+
+def test_an_event_that_came_before_the_loss_is_still_given(qemu: Qemu, monitor: Watched) -> None:
+    qemu.event("STOP", 1)
+    monitor.wait_event("STOP", soon())
+    monitor.abort("QEMU ended")
+    assert monitor.wait_event("STOP", soon()).time == 1.25
 
 
 def test_an_event_can_be_waited_for_by_what_it_holds(qemu: Qemu, monitor: Watched) -> None:

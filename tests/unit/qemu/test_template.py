@@ -5,26 +5,34 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UsageError
-from harness.qemu.options import shell
+from harness.qemu.options import Option, shell
 from harness.qemu.profile import Library, Value
-from harness.qemu.template import Renderer, Software, Wiring
+from harness.qemu.template import CommandLine, Renderer, Software, Wiring
 
 SOFTWARE = Software("kvm", Path("/k,1"), Path("/i i,2"), "panic=0 x=y,z")
-WIRING = Wiring("socket,fd=3", "socket,fd=4", "socket,fd=5", 2222)
+WIRING = Wiring("socket,fd=3", "socket,fd=4", "socket,fd=5", "socket,fd=6", 2222)
 
 
-def rendered(folder: Path, template: str, **parameters: Value) -> list[str]:
+def command_line(folder: Path, template: str, **parameters: Value) -> CommandLine:
     """Render a template of one's own, on no machine but its own words."""
     (folder / "mine.toml").write_text('summary = "mine"')
     (folder / "mine.j2").write_text(template)
     library = Library([folder])
-    options = Renderer(library.folders).command_line(library.get("mine"), parameters, SOFTWARE, WIRING).whole
+    return Renderer(library.folders).command_line(library.get("mine"), parameters, SOFTWARE, WIRING)
+
+
+def texts(options: Iterable[Option]) -> list[str]:
     return [" ".join(option.words) for option in options]
+
+
+def rendered(folder: Path, template: str, **parameters: Value) -> list[str]:
+    return texts(command_line(folder, template, **parameters).whole)
 
 
 def refused(folder: Path, template: str) -> str:
@@ -107,3 +115,86 @@ def test_a_line_to_paste_has_the_console_on_the_terminal_and_quotes_what_needs_i
     assert "chardev=console,mode=readline" in words, "the monitor, with Ctrl-A x to end QEMU"
     assert "socket,path=qmp.sock,server=on,wait=off,id=qmp" in words
     assert any(f"tcp:127.0.0.1:{forwarded}-:22" in word for word in words)
+
+
+BASE = """\
+{% set mac = "52:54" %}
+{% block machine %}
+-smp {{ cpus }}
+-device nic,mac={{ mac }}
+{% endblock %}
+{% block plugged %}
+-device spare
+{% endblock %}
+"""
+
+
+@pytest.mark.parametrize(
+    ("template", "machine", "plugged"),
+    [
+        ("", ["-smp 2", "-device nic,mac=52:54"], ["-device spare"]),
+        (
+            "{% block plugged %}\n-device {{ cpus }}\n{% endblock %}\n",
+            ["-smp 2", "-device nic,mac=52:54"],
+            ["-device 2"],
+        ),
+        ("{% block plugged %}\n{% endblock %}\n", ["-smp 2", "-device nic,mac=52:54"], []),
+        (
+            "{% block plugged %}\n{{ super() }}-device {{ mac }}\n{% endblock %}\n",
+            ["-smp 2", "-device nic,mac=52:54"],
+            ["-device spare", "-device 52:54"],
+        ),
+        (
+            "{% block machine %}\n{{ super() }}-m 1\n{% endblock %}\n",
+            ["-smp 2", "-device nic,mac=52:54", "-m 1"],
+            ["-device spare"],
+        ),
+        (
+            "{% block plugged %}\n{% block more %}\n-device x\n{% endblock %}\n{% endblock %}\n",
+            ["-smp 2", "-device nic,mac=52:54"],
+            ["-device x"],
+        ),
+    ],
+    ids=["inherited", "replaced", "emptied", "extended", "machine extended", "parted further"],
+)
+def test_a_profile_fills_the_two_blocks_of_its_base_machine(
+    tmp_path: Path, template: str, machine: list[str], plugged: list[str]
+) -> None:
+    (tmp_path / "bases").mkdir()
+    (tmp_path / "bases" / "mine.j2").write_text(BASE)
+    line = command_line(tmp_path, f'{{% extends "bases/mine.j2" %}}\n{template}', cpus=2)
+    assert (texts(line.machine), texts(line.plugged)) == (machine, plugged)
+    assert line.whole == (*line.machine, *line.plugged)
+
+
+def test_a_template_without_blocks_is_all_machine(tmp_path: Path) -> None:
+    line = command_line(tmp_path, "-m 1\n-device x\n")
+    assert (texts(line.machine), line.plugged) == (["-m 1", "-device x"], ())
+
+
+def test_a_template_may_have_only_what_is_plugged(tmp_path: Path) -> None:
+    line = command_line(tmp_path, "{% block plugged %}\n-device x\n{% endblock %}\n")
+    assert (line.machine, texts(line.plugged)) == ((), ["-device x"])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "-m 1\n{% block machine %}\n{% endblock %}\n",
+        "{% block machine %}\n{% endblock %}\n-m 1\n",
+        "{% block other %}\n-m 1\n{% endblock %}\n",
+        "{% block plugged %}\n-m 1\n{% endblock %}\n{% block machine %}\n-m 2\n{% endblock %}\n",
+        "{% block machine %}\n{% block plugged %}\n-m 1\n{% endblock %}\n{% endblock %}\n",
+        "{% for _ in range(2) %}\n{% block machine scoped %}\n-m 1\n{% endblock %}\n{% endfor %}\n",
+    ],
+    ids=["before", "after", "another block", "wrong order", "within each other", "twice"],
+)
+def test_an_option_that_is_in_none_of_the_two_blocks_or_not_once_is_refused(tmp_path: Path, template: str) -> None:
+    expected = "template mine.j2: every option must stand in the block machine or, below that, plugged"
+    assert refused(tmp_path, template) == expected
+
+
+@pytest.mark.parametrize("block", ["machine", "plugged"])
+def test_a_name_that_is_undefined_in_a_block_is_named(tmp_path: Path, block: str) -> None:
+    template = f"{{% block {block} %}}\n-m {{{{ nowhere }}}}\n{{% endblock %}}\n"
+    assert refused(tmp_path, template) == "template mine.j2: 'nowhere' is undefined"
