@@ -28,7 +28,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-demo: $(READY)  ## boot two guests with SR-IOV devices and check what must hold
+demo: $(READY)  ## start two guests with SR-IOV devices and check what must hold
 	$(BIN)/harness demo
 
 lint: $(READY)  ## ruff, mypy --strict, direction of imports
@@ -56,8 +56,8 @@ wheel: $(READY)
 
 test: lint unit guest wheel  ## lint, then all tests
 
-bench: $(READY)  ## measure what the harness costs
-	$(BIN)/harness bench boot
+bench: $(READY)  ## measure what boots, clones and the SR-IOV suite cost
+	$(BIN)/harness bench --suite
 
 clean:  ## remove what was made in the checkout; the cache stays (harness cache prune)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from contextlib import suppress
 
 from harness.deadline import Deadline
 from harness.guest.ssh import GuestLost
@@ -32,6 +33,11 @@ class Link(socket.socket):
             return super().recv(size, flags)
         said, self._said = self._said[:size], self._said[size:]
         return said
+
+    def abort(self) -> None:
+        """Cut the connection, so that whoever waits on it wakes. May be called from any thread."""
+        with suppress(OSError):  # the other end was quicker
+            self.shutdown(socket.SHUT_RDWR)
 
     def greeting(self, deadline: Deadline) -> bytes:
         """Give what the guest says of itself, once all of it has come; it is still there to be received.

@@ -108,7 +108,7 @@ class Session:
             try:
                 connection = socket.create_connection((_LOOPBACK, port), timeout=_BANNER_TIMEOUT)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # saves 40 ms a command: delayed ACKs
-                self._handshake(connection, host_key, login, deadline)
+                self._handshake(connection, host_key, login, deadline, _BANNER_TIMEOUT)
             except _BROKEN as error:
                 if isinstance(error, _STUMBLED) and not _in_paramiko(error):
                     raise
@@ -124,7 +124,7 @@ class Session:
     def connect_over(self, connection: socket.socket, deadline: Deadline) -> None:
         """Log in over a connection that there is already, and that ends with the session; raises as `connect`."""
         try:
-            self._handshake(connection, *self._read_keys(), deadline)
+            self._handshake(connection, *self._read_keys(), deadline, deadline.remaining())
         except _BROKEN as error:
             if isinstance(error, _STUMBLED) and not _in_paramiko(error):
                 raise
@@ -235,12 +235,13 @@ class Session:
         return host_key, paramiko.Ed25519Key.from_private_key_file(str(self._keys.login))
 
     def _handshake(
-        self, connection: socket.socket, host_key: paramiko.Ed25519Key, login: paramiko.Ed25519Key, deadline: Deadline
-    ) -> None:
+        self, connection: socket.socket, host_key: paramiko.Ed25519Key, login: paramiko.Ed25519Key, deadline: Deadline,
+        patience: float,
+    ) -> None:  # fmt: skip
         transport = paramiko.Transport(connection)
         try:
             self._adopt(transport)
-            transport.banner_timeout = _BANNER_TIMEOUT
+            transport.banner_timeout, transport.handshake_timeout = patience, deadline.remaining()
             options = transport.get_security_options()
             options.ciphers, options.kex, options.key_types = _CIPHERS, _KEX, _KEY_TYPES
             transport.start_client(timeout=deadline.remaining())

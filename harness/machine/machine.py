@@ -68,6 +68,7 @@ class Machine:
         self.debug_socket: Path | None = None
         self.start: Literal["cold", "clone"] = "cold"
         self.milestones: dict[str, float] = {}
+        self._link: Link | None = None
         self._stack = ExitStack()
         self._started = 0.0
 
@@ -155,7 +156,7 @@ class Machine:
             self.guest.run(_TELL_WHEN_ALONE, check=True)
             self.session.close()
             self.console.wait_line(_ALONE, deadline)
-            to.greeting.write_bytes(self.link.greeting(deadline))
+            to.greeting.write_bytes(self._greeted(deadline).greeting(deadline))
             started = time.monotonic()
             checkpoint.save(self.qmp, to, deadline)
             self.milestones["saved"] = time.monotonic() - started
@@ -222,7 +223,7 @@ class Machine:
             argv = [program, *options.argv(line(wiring))]
             # Connected before QEMU starts: the kernel queues the connections, so nothing has to be polled for.
             to_console, to_qmp = _connected(folder / "console.sock"), _connected(folder / "qmp.sock")
-            self.link = self._stack.enter_context(Link(_connected(folder / "link.sock"), greeting))
+            self._link = self._stack.enter_context(Link(_connected(folder / "link.sock"), greeting))
             self.console.capture(to_console)
             self._stack.callback(self.process.kill)
             deadline = Deadline(_START_TIMEOUT, "QEMU's start")
@@ -240,8 +241,14 @@ class Machine:
             (self.directory / "argv").write_text(text + "\n", encoding="utf-8")
 
     def _connect(self, deadline: Deadline) -> None:
-        self.session.connect_over(self.link, deadline)
+        self.session.connect_over(self._greeted(deadline), deadline)
         self._answer(deadline)
+
+    def _greeted(self, deadline: Deadline) -> Link:
+        """Give the guest's link, once its SSH server has greeted on it."""
+        assert self._link is not None  # noqa: S101 - _start() comes first
+        self._link.greeting(deadline)
+        return self._link
 
     def _answer(self, deadline: Deadline) -> None:
         """Have the guest answer its first request: to set its clock, which stood still in a checkpoint."""
@@ -264,6 +271,8 @@ class Machine:
     def _lost(self, reason: str) -> None:
         self.session.abort(reason)
         self.qmp.abort(reason)
+        if self._link is not None:
+            self._link.abort()
 
     def _check_records(self) -> None:
         for broken in (self.console.broken, self.qmp.broken, self.session.broken):
@@ -275,6 +284,8 @@ class Machine:
         self.settle()
         if self.health.exit is not None and stage is Stage.QEMU:
             why = str(self.health.exit)
+        elif self.loss is not None:
+            why = self.loss
         tail = "\n".join(f"  | {line}" for line in self.console.tail(_EVIDENCE_LINES)) or "  (nothing)"
         detail = f"last lines of the console:\n{tail}\ncommand: {self.directory / 'argv'}\nlogs:    {self.directory}"
         return MachineLost(

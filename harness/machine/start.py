@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.errors import CouldNotRun, MachineLost
+from harness.errors import CouldNotRun, MachineLost, Stage
 from harness.machine import record
 from harness.machine.checkpoint import Checkpoint
 from harness.machine.machine import Machine
@@ -51,7 +51,15 @@ class Starter:
         if cold or self._cold or not machine.spec.can_be_cloned:
             machine.boot(self._timeout, ssh_port=ssh_port)
         else:
-            machine.clone(self.checkpoint(machine.spec), self._timeout, ssh_port=ssh_port)
+            source = self.checkpoint(machine.spec)
+            try:
+                machine.clone(source, self._timeout, ssh_port=ssh_port)
+            except MachineLost:
+                if (
+                    machine.health.stage is Stage.QEMU
+                ):  # whole, and yet not what this QEMU takes: make it anew next time
+                    self._cache.discard(_KIND, key_of(machine.spec))
+                raise
 
     def prepare(self, specs: Iterable[Spec]) -> None:
         """Make the checkpoints that these machines need, so that each starts at once; raises as `start`."""

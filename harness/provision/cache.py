@@ -122,6 +122,14 @@ class Cache:
                     busy.append(entry)
         return removed, busy
 
+    def discard(self, kind: str, key: str) -> bool:
+        """Remove an entry that proved to be of no use; tells whether it is gone: not where another process uses it."""
+        place = self.root / kind / key
+        with self._explained():
+            if place in self._held:
+                os.close(self._held.pop(place))
+            return self._remove(place)
+
     def keep(self, kind: str, count: int) -> list[Entry]:
         """Remove the least recently used entries of a kind beyond `count` that nobody uses; gives those removed."""
         with self._explained():

@@ -34,7 +34,10 @@ class Exit:
 
     def __str__(self) -> str:
         how = f"killed by {_signal_name(-self.code)}" if self.code < 0 else f"exit code {self.code}"
-        return f"QEMU ended, {how}; it said: {self.stderr.strip() or 'nothing'}"
+        lines = self.stderr.strip().splitlines()
+        errors = [line for line in lines if ": warning: " not in line and ": info: " not in line]
+        said = "\n".join(errors or lines) or "nothing"
+        return f"QEMU ended, {how}; it said: {said}"
 
 
 class QemuProcess:
