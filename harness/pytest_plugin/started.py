@@ -65,8 +65,9 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for shared in self._machines.values():
-            shared.stack.close()
+        with ExitStack() as all_of_them:  # also where the end of one goes wrong
+            for shared in self._machines.values():
+                all_of_them.callback(shared.stack.close)
 
     def machine(self, case: Case, mark: pytest.Mark) -> Machine:
         """Give the machine of a mark to a case. Raises as `started`."""

@@ -42,7 +42,8 @@ class Channel(socket.socket):
 class Local(Session):
     """Leads to a port of this machine."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, command: list[str]) -> None:
+        self.command = command
         self._port = port
         self._reason = ""
 
@@ -79,7 +80,7 @@ def local() -> Iterator[Local]:
     try:
         subprocess.run(command, check=True, timeout=20, **quiet)
         assert processes(command), "it did not go into the background"
-        yield Local(port)
+        yield Local(port, command)
     finally:
         end(command)
 
@@ -209,6 +210,18 @@ def test_nonsense_ends_its_own_connection_alone(local: Local, on: Agent) -> None
     other.close()
 
 
+def test_connections_that_end_leave_no_process(local: Local) -> None:
+    deadline = Deadline(20, "the end of what served a connection")
+    while len(before := processes(local.command)) > 2:  # one listens, one may be ready for the next connection
+        deadline.check()
+    for _ in range(3):
+        other = Agent(local)
+        other.call(agent.read("/dev/null")).value()
+        other.close()
+    while len(processes(local.command)) > len(before):
+        deadline.check()
+
+
 class Kernel:
     """Sends uevents to all who listen, under a port of its own, by which udev knows that they are not the kernel's."""
 
@@ -243,12 +256,14 @@ def uevents(on: Agent, patience: float) -> list[bytes]:
 
 def test_uevents_are_kept_until_they_are_asked_for_and_given_once(kernel: Kernel, on: Agent) -> None:
     one, two = b"iov-test@/1\0A=1\0", b"iov-test@/2\0" + b"x" * 2048
+    deadline = Deadline(10, "x")
     kernel.say(one)
     kernel.say(two)
     assert uevents(on, 20) == [one, two]
     assert uevents(on, 0) == []
     kernel.say(one)
     assert uevents(on, 20) == [one]
+    assert not deadline.expired, "what is there is given at once"
 
 
 def test_many_uevents_are_kept(kernel: Kernel, on: Agent) -> None:

@@ -84,6 +84,37 @@ def test_a_guest_is_ready_only_when_its_init_says_so_after_it_began(lines: tuple
     assert not Watched().after(*lines).ready
 
 
+def test_a_clone_is_ready_once_restored_and_is_plugged_into_once_connected() -> None:
+    health = Watched()
+    health.restored()
+    assert (health.stage, health.ready) == (Stage.SSH, True)
+    health.wait(Deadline(0, "x"))
+    health.connected()
+    assert (health.stage, health.ready, health.told) == (Stage.PLUG, True, [])
+
+
+@pytest.mark.parametrize("line", ["Linux", INIT_MARK, READY_MARK, f"{LOST_MARK}x", f"[    9.1] {LOST_MARK}x"])
+def test_no_word_of_init_takes_a_clone_back(line: str) -> None:
+    health = Watched()
+    health.restored()
+    health.on_line(line)
+    health.started()
+    assert (health.stage, health.ready, health.loss) == (Stage.SSH, True, None)
+    health.connected()
+    health.on_line(line)
+    health.restored()
+    assert (health.stage, health.ready, health.loss) == (Stage.PLUG, True, None)
+
+
+@pytest.mark.parametrize("reached", ["restored", "connected"])
+def test_a_clone_can_panic_as_any_machine(reached: str) -> None:
+    health = Watched()
+    getattr(health, reached)()
+    health.on_line(PANIC)
+    health.on_event(PANICKED)
+    assert health.told == [PANIC_TEXT]
+
+
 def test_a_second_start_of_init_does_not_take_readiness_back() -> None:
     health = Watched().after("Linux", INIT_MARK, READY_MARK, "Linux version", INIT_MARK)
     assert (health.stage, health.ready) == (Stage.SSH, True)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from harness.errors import CouldNotRun
+from harness.provision import cache as module
 from harness.provision.cache import PACKAGE_LISTS, Cache, Entry
 
 
@@ -69,6 +70,43 @@ def test_a_touched_file_of_the_same_content_is_no_damage(tmp_path: Path) -> None
     os.utime(fetch(tmp_path, build).path / "sub" / "file", (1, 1))
     fetch(tmp_path, build)
     assert build.count == 1
+
+
+def test_a_touched_file_is_read_once_and_then_known_again_by_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, read = Builder(), []
+    file = fetch(tmp_path, build).path / "sub" / "file"
+    sealed = file.stat().st_mtime_ns
+    os.utime(file, (1, 1))
+    hashed = module._sha256
+    monkeypatch.setattr(module, "_sha256", lambda path: read.append(path) or hashed(path))
+    for _ in range(3):
+        fetch(tmp_path, build)
+    assert read == [file]
+    assert file.stat().st_mtime_ns == sealed
+    assert build.count == 1
+
+
+def test_a_file_that_was_not_written_since_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = Builder()
+    fetch(tmp_path, build)
+    monkeypatch.setattr(module, "_sha256", lambda _: pytest.fail("it was read"))
+    fetch(tmp_path, build)
+    assert build.count == 1
+
+
+def test_holes_in_a_file_take_no_space(tmp_path: Path) -> None:
+    def build(draft: Path) -> Mapping[str, Any]:
+        with (draft / "ram").open("wb") as ram:
+            ram.write(b"x" * 65536)
+            ram.truncate(64 << 20)
+        (draft / "small").write_text("x" * 100)
+        return {}
+
+    entry = Cache(tmp_path).entry("kind", "key", "label", build)
+    assert (entry.path / "ram").stat().st_size == 64 << 20
+    assert 65536 + 100 <= entry.size < 1 << 20, "a small file counts as long as it is, not by its blocks"
 
 
 def test_a_build_that_fails_leaves_nothing_and_its_error_passes_through(tmp_path: Path) -> None:
@@ -142,6 +180,64 @@ def test_pruning_takes_the_least_recently_used_first_and_keeps_what_is_in_use(tm
     assert [entry.key for entry in busy] == ["old"]
     assert [entry.key for entry in removed] == ["middle"]
     assert [entry.key for entry in Cache(tmp_path).entries()] == ["old", "new"]
+
+
+def aged(root: Path, kind: str, *keys: str) -> None:
+    """Make entries, the first of which was used longest ago."""
+    for age, key in enumerate(reversed(keys), 1):
+        cache = Cache(root)
+        entry = cache.entry(kind, key, "label", Builder())
+        cache.release()
+        os.utime(entry.path / "entry.json", (1e9 - age, 1e9 - age))
+
+
+def left(root: Path) -> list[tuple[str, str]]:
+    return [(entry.kind, entry.key) for entry in Cache(root).entries()]
+
+
+@pytest.mark.parametrize(("count", "removed"), [(0, "abc"), (1, "ab"), (2, "a"), (3, ""), (9, "")])
+def test_of_one_kind_those_used_last_are_kept(tmp_path: Path, count: int, removed: str) -> None:
+    aged(tmp_path, "other", "old")
+    aged(tmp_path, "kind", *"abc")
+    gone = Cache(tmp_path).keep("kind", count)
+    assert [(entry.kind, entry.key) for entry in gone] == [("kind", key) for key in removed]
+    assert ("other", "old") in left(tmp_path)
+    assert [key for kind, key in left(tmp_path) if kind == "kind"] == [key for key in "abc" if key not in removed]
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["this object", "another"])
+def test_an_entry_in_use_is_kept_however_long_ago_it_was_asked_for(tmp_path: Path, *, own: bool) -> None:
+    aged(tmp_path, "kind", *"abc")
+    cache, user = Cache(tmp_path), Cache(tmp_path)
+    used = (cache if own else user).entry("kind", "a", "label", Builder())
+    os.utime(used.path / "entry.json", (1, 1))
+    assert [entry.key for entry in cache.keep("kind", 1)] == ["b"]
+    assert left(tmp_path) == [("kind", "a"), ("kind", "c")]
+
+
+def test_an_entry_of_no_use_is_discarded_though_this_process_has_it(tmp_path: Path) -> None:
+    build, cache = Builder(), Cache(tmp_path)
+    for _ in range(2):
+        cache.entry("kind", "key", "label", build)
+    assert cache.discard("kind", "key")
+    assert left(tmp_path) == []
+    cache.entry("kind", "key", "label", build)
+    assert build.count == 2
+
+
+def test_an_entry_that_another_uses_is_not_discarded(tmp_path: Path) -> None:
+    user = Cache(tmp_path)
+    path = user.entry("kind", "key", "label", Builder()).path
+    cache = Cache(tmp_path)
+    cache.entry("kind", "key", "label", Builder())
+    assert not cache.discard("kind", "key")
+    assert path.is_dir()
+    user.release()
+    assert cache.discard("kind", "key")
+
+
+def test_nothing_is_kept_of_a_kind_that_there_is_not(tmp_path: Path) -> None:
+    assert Cache(tmp_path / "new").keep("kind", 0) == []
 
 
 def package_lists(root: Path) -> Path:
