@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import pygal
 from pygal.style import Style
 
 from harness.bench.figures import Figure, Results
+
+# pygal leaves a finder of modules behind that Python 3.12 and later do not know any more, and 3.11 warns of.
+sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
 
 _NAMES = {"s": "seconds", "MB": "megabytes", "x": "ratios", "per min": "rates"}
 _STYLE = Style(

@@ -31,6 +31,11 @@ _HARMLESS_MODULES = ("pci-stub", "pci-pf-stub")
 """Modules without dependencies that do nothing when they are loaded; one of them is not in use."""
 
 
+def is_seen(guest: Guest) -> bool:
+    """Tell whether the kernel would see a function that is plugged: only then it has slots for them."""
+    return bool(guest.agent.call(agent.names(_SLOTS)).data)
+
+
 def wait_finished(guest: Guest, uevents: Uevents, bdf: Bdf, deadline: Deadline) -> None:
     """Wait until the kernel has found a function, and bound a driver to it or found none.
 
@@ -41,10 +46,10 @@ def wait_finished(guest: Guest, uevents: Uevents, bdf: Bdf, deadline: Deadline) 
         return any(_is(event, "bind", bdf) for event in seen)
 
     uevents.wait(lambda seen: any(_is(event, "add", bdf) for event in seen), deadline)
-    _join_hotplug(guest.agent, bdf)
+    _join_hotplug(guest.agent, bdf, deadline)
     if bound(uevents.seen()):
         return
-    _join_probes(guest.agent)
+    _join_probes(guest.agent, deadline)
     if bound(uevents.seen()):
         return
     _load_driver(guest, bdf, deadline)
@@ -55,18 +60,19 @@ def _is(event: Uevent, action: str, bdf: Bdf) -> bool:
     return event.action == action and fields.get("SUBSYSTEM") == "pci" and fields.get("PCI_SLOT_NAME") == str(bdf)
 
 
-def _join_hotplug(on: Agent, bdf: Bdf) -> None:
+def _join_hotplug(on: Agent, bdf: Bdf, deadline: Deadline) -> None:
     names = on.call(agent.names(_SLOTS)).value().decode("utf-8", errors="replace").split("\0")
     addresses = on.batch([agent.read(f"{_SLOTS}/{name}/address") for name in names])
     for name, address in zip(names, addresses, strict=True):
         if address.data.strip() == str(bdf).partition(".")[0].encode():
-            on.call(agent.write(f"{_SLOTS}/{name}/power", b"1")).value()
+            on.call(agent.write(f"{_SLOTS}/{name}/power", b"1"), timeout=deadline.remaining()).value()
 
 
-def _join_probes(on: Agent) -> None:
+def _join_probes(on: Agent, deadline: Deadline) -> None:
     release = on.call(agent.read("/proc/sys/kernel/osrelease")).value().decode("utf-8", errors="replace").strip()
     for module in _HARMLESS_MODULES:
-        if on.call(agent.insert(f"/lib/modules/{release}/{module}.ko")).errno == 0:
+        loaded = on.call(agent.insert(f"/lib/modules/{release}/{module}.ko"), timeout=deadline.remaining())
+        if loaded.errno == 0:
             on.call(agent.remove(module.replace("-", "_"))).value()
             return
 

@@ -53,7 +53,7 @@ class Console:
 
     def recall(self, said: bytes) -> None:
         """Begin with what the console of the base machine had said before this one was cloned from it."""
-        self._write(said + _RESTORED)
+        self._write(said + (b"" if said.endswith(b"\n") else b"\n") + _RESTORED)
         *lines, _ = said.split(b"\n")
         self._keep(lines)
 

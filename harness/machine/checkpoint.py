@@ -26,9 +26,10 @@ class NotMigrated(Exception):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The files of a checkpoint, in one folder."""
+    """The files of a checkpoint, in one folder; `sees_plugged` tells whether its kernel sees devices come."""
 
     folder: Path
+    sees_plugged: bool = True
 
     @property
     def ram(self) -> Path:

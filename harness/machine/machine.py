@@ -66,7 +66,7 @@ class Machine:
         self.guest = Guest(self.session, self.console)
         self.process = QemuProcess(loop, self.health.on_exit)
         self.debug_socket: Path | None = None
-        self.start: Literal["cold", "clone"] = "cold"
+        self.start: Literal["cold", "base", "clone"] = "cold"
         self.milestones: dict[str, float] = {}
         self._link: Link | None = None
         self._stack = ExitStack()
@@ -108,6 +108,7 @@ class Machine:
 
     def boot_base(self, ram: Path, timeout: float) -> None:
         """Boot the base machine, without what is plugged, whose memory is the new file `ram`; raises as `boot`."""
+        self.start = "base"
         with self._coming_up(timeout, "the base machine's first SSH session") as deadline:
             self._boot(lambda wiring: self.spec.base_line(wiring, ram), deadline, 0)
             # Not over the link, which stays as it is for the clones.
@@ -288,8 +289,10 @@ class Machine:
             why = self.loss
         tail = "\n".join(f"  | {line}" for line in self.console.tail(_EVIDENCE_LINES)) or "  (nothing)"
         detail = f"last lines of the console:\n{tail}\ncommand: {self.directory / 'argv'}\nlogs:    {self.directory}"
+        profile = self.spec.profile
+        name = f"base machine {profile.base}" if self.start == "base" else f"machine {profile.name}"
         return MachineLost(
-            f"machine {self.spec.profile.name} lost at stage {stage}: {why}",
+            f"{name} lost at stage {stage}: {why}",
             stage=stage, detail=detail, complained=bool(self.console.reports()),
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CouldNotRun, MachineLost, Stage
+from harness.guest import arrival
 from harness.machine import record
 from harness.machine.checkpoint import Checkpoint
 from harness.machine.machine import Machine
@@ -23,7 +24,7 @@ from harness.qemu.template import Wiring
 _log = logging.getLogger(__name__)
 
 _KIND = "checkpoints"
-_FORMAT = 1
+_FORMAT = 2
 """Part of a checkpoint's key: another number makes all that there are be made anew."""
 _KEPT = 16
 """Checkpoints kept, the most recently used ones: each takes about 170 MB, and each new kernel makes some."""
@@ -48,18 +49,17 @@ class Starter:
 
         Raises `CouldNotRun` with the stage at which it, or its base machine, was lost.
         """
-        if cold or self._cold or not machine.spec.can_be_cloned:
+        spec = machine.spec
+        source = None if cold or self._cold or not spec.can_be_cloned else self.checkpoint(spec)
+        if source is None or (spec.plugs() and not source.sees_plugged):
             machine.boot(self._timeout, ssh_port=ssh_port)
-        else:
-            source = self.checkpoint(machine.spec)
-            try:
-                machine.clone(source, self._timeout, ssh_port=ssh_port)
-            except MachineLost:
-                if (
-                    machine.health.stage is Stage.QEMU
-                ):  # whole, and yet not what this QEMU takes: make it anew next time
-                    self._cache.discard(_KIND, key_of(machine.spec))
-                raise
+            return
+        try:
+            machine.clone(source, self._timeout, ssh_port=ssh_port)
+        except MachineLost:
+            if machine.health.stage is Stage.QEMU:  # whole, and yet not what QEMU takes
+                self._cache.discard(_KIND, key_of(spec))
+            raise
 
     def prepare(self, specs: Iterable[Spec]) -> None:
         """Make the checkpoints that these machines need, so that each starts at once; raises as `start`."""
@@ -88,21 +88,26 @@ class Starter:
         except MachineLost as lost:
             self._lost[key] = lost
             raise
-        return Checkpoint(entry.path)
+        return Checkpoint(entry.path, sees_plugged=bool(entry.about["sees_plugged"]))
 
     def _make(self, spec: Spec, draft: Path) -> dict[str, Any]:
         made = Checkpoint(draft)
-        self._check_room(spec)
         self._cache.keep(_KIND, _KEPT - 1)
+        self._check_room(spec)
         machine = Machine(spec, record.folder_for(self._directory(), f"base-{_name(spec)}"))
         with self._cache.progress.task(f"base machine {_name(spec)}: boot, for a checkpoint"):
             try:
                 machine.boot_base(made.ram, self._timeout)
+                sees_plugged = arrival.is_seen(machine.guest)
                 machine.save(made, _SAVE_TIMEOUT)
             finally:
                 machine.close()
-        shutil.copy(machine.directory / "console.log", made.console)
-        return machine.spec.about()
+        with record.told(machine.directory):
+            if machine.console.broken is not None:
+                raise machine.console.broken
+            said = (machine.directory / "console.log").read_bytes()
+        made.console.write_bytes(said)
+        return {**machine.spec.about(), "sees_plugged": sees_plugged}
 
     def _check_room(self, spec: Spec) -> None:
         needed = int(spec.parameters["memory"]) << 20

@@ -67,7 +67,7 @@ def seconds(mark: pytest.Mark) -> float:
 
 
 def _machine(mark: pytest.Mark) -> str:
-    def read(profile: str, **_parameters: Any) -> str:
+    def read(profile: str, /, **_parameters: Any) -> str:
         return profile.strip()
 
     return read(*mark.args, **mark.kwargs)

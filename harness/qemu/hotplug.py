@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from harness.errors import UsageError
 from harness.qemu.options import Option
 
 _ADD = {"-device": "device_add", "-netdev": "netdev_add", "-blockdev": "blockdev-add", "-object": "object-add"}
+_ORDER = ("-object", "-blockdev", "-netdev", "-device")
 _NAMES = ("id", "node-name")
 _ONLY_AT_START = frozenset({"nvme-subsys"})
 """Devices that QEMU cannot plug (hw/nvme/subsys.c: `hotpluggable = false`), but which, having no state to migrate, may
@@ -47,17 +47,20 @@ class Plug:
 def split(plugged: Iterable[Option]) -> tuple[list[Plug], list[Option]]:
     """Give what can be plugged, in an order in which it can be, and what must stand on a command line.
 
-    Raises `UsageError` for an option that can be neither.
+    The order is that in which QEMU itself takes options from a command line, whatever their order there: backends
+    before devices; those of one kind as they stand. Raises `UsageError` for an option that can be neither.
     """
-    plugs: dict[str, Plug] = {}
+    plugs: list[Plug] = []
     at_start: list[Option] = []
     for option in plugged:
         plug = _plug(option)
         if plug.is_device and plug.properties.get("driver") in _ONLY_AT_START:
             at_start.append(option)
+        elif any((one.option, one.name) == (plug.option, plug.name) for one in plugs):
+            raise UsageError(f"two of {plug.option} have the id {plug.name}")
         else:
-            plugs[plug.name] = plug
-    return list(_ordered(plugs)), at_start
+            plugs.append(plug)
+    return sorted(plugs, key=_rank), at_start
 
 
 def _plug(option: Option) -> Plug:
@@ -73,29 +76,6 @@ def _plug(option: Option) -> Plug:
     return Plug(str(name), option.name, properties)
 
 
-def _ordered(plugs: Mapping[str, Plug]) -> Iterator[Plug]:
-    """Put what is referred to before what refers to it, otherwise as it stands in the profile; VFs before their PF."""
-    sorter: TopologicalSorter[str] = TopologicalSorter()
-    for name, plug in plugs.items():
-        sorter.add(name)
-        for key, value in _texts(plug.properties):
-            other = value.partition(".")[0] if key == "bus" else value
-            if other in plugs and other != name:
-                sorter.add(*((other, name) if key == "sriov-pf" else (name, other)))
-    try:
-        order = list(sorter.static_order())
-    except CycleError as error:
-        raise UsageError(f"these refer to each other in a circle: {', '.join(error.args[1])}") from error
-    return (plugs[name] for name in order)
-
-
-def _texts(properties: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Give all texts in a JSON value, with the key that each stands under."""
-    if isinstance(properties, str):
-        yield key, properties
-    elif isinstance(properties, Mapping):
-        for name, value in properties.items():
-            yield from _texts(value, name)
-    elif isinstance(properties, list):
-        for value in properties:
-            yield from _texts(value, key)
+def _rank(plug: Plug) -> int:
+    is_filter = plug.option == "-object" and "netdev" in plug.properties  # system/vl.c, object_create_early()
+    return _ORDER.index("-device" if is_filter else plug.option) * 2 - is_filter

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError, nodes
 from jinja2.runtime import Context
 
 from harness.errors import UsageError
@@ -18,6 +18,7 @@ from harness.qemu.profile import Profile, Value
 SSH_PORT_BY_KERNEL = 0
 """A forwarded port of 0 lets the host's kernel choose a free one, so two machines never want the same."""
 
+_OUTSIDE = "template {}: every option must stand in the block machine or, below that, plugged"
 SSH_PORT_BY_HAND = 2222
 """The forwarded port of a command line to paste, where none was asked for."""
 
@@ -70,8 +71,9 @@ class Renderer:
     """Templates found in the given folders, the first folder first."""
 
     def __init__(self, folders: Iterable[Path]) -> None:
+        self._loader = FileSystemLoader(list(folders))
         self._environment = Environment(
-            loader=FileSystemLoader(list(folders)), undefined=StrictUndefined, autoescape=False,  # noqa: S701 - no HTML
+            loader=self._loader, undefined=StrictUndefined, autoescape=False,  # noqa: S701 - no HTML
             trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
         )  # fmt: skip
         # tojson then keeps the order given; that it writes a quote as \u0027, for HTML, is nothing to a reader of JSON.
@@ -84,6 +86,7 @@ class Renderer:
         name = f"{profile.name}.j2"
         names: dict[str, Any] = {**parameters, **asdict(software), "wiring": wiring}
         try:
+            self._check_outside(name)
             template = self._environment.get_template(name)
             context = template.new_context(names)
             whole = "".join(template.root_render_func(context))
@@ -95,8 +98,21 @@ class Renderer:
             raise UsageError(f"template {name}: {error}") from error
         line = CommandLine(parse(machine, name), parse(plugged, name))
         if parse(whole, name) != line.whole:
-            raise UsageError(f"template {name}: every option must stand in the block machine or, below that, plugged")
+            raise UsageError(_OUTSIDE.format(name))
         return line
+
+    def _check_outside(self, name: str) -> None:
+        """Refuse options outside the blocks of a template that extends another: Jinja drops them without a word."""
+        source, _, _ = self._loader.get_source(self._environment, name)
+        body = self._environment.parse(source, name).body
+        if any(isinstance(node, nodes.Extends) for node in body) and any(map(_says_something, body)):
+            raise UsageError(_OUTSIDE.format(name))
+
+
+def _says_something(node: nodes.Node) -> bool:
+    if not isinstance(node, nodes.Output):
+        return False
+    return any(not isinstance(part, nodes.TemplateData) or part.data.strip() for part in node.nodes)
 
 
 def _block(context: Context, name: str) -> str:

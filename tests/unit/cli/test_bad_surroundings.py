@@ -140,7 +140,7 @@ def test_a_runtime_folder_that_is_of_no_use_is_passed_over(terminal: Terminal, r
     terminal.env(XDG_RUNTIME_DIR=terminal.folder / runtime)
     done = terminal.harness("shell", "minimal", *terminal.stand_ins())
     assert done.code == 3
-    assert "machine minimal lost at stage qemu: " in done.err
+    assert "machine q35 lost at stage qemu: " in done.err
 
 
 def test_a_qemu_that_ends_at_once_is_quoted_and_leaves_its_record(terminal: Terminal) -> None:
@@ -148,7 +148,7 @@ def test_a_qemu_that_ends_at_once_is_quoted_and_leaves_its_record(terminal: Term
     done = terminal.harness("shell", "minimal", *terminal.stand_ins(qemu))
     assert done.code == 3
     assert (
-        "harness: machine minimal lost at stage qemu: QEMU ended, exit code 7; it said: no memory today\n" in done.err
+        "harness: base machine q35 lost at stage qemu: QEMU ended, exit code 7; it said: no memory today\n" in done.err
     )
     (argv,) = terminal.cwd.glob("build/runs/*-*/base-q35-*/argv")
     assert f"\ncommand: {argv}\n" in done.err

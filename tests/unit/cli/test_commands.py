@@ -73,7 +73,7 @@ def test_every_command_explains_itself(terminal: Terminal, command: str, flag: s
     assert "--help" in text
 
 
-@pytest.mark.parametrize("command", ["", "cache", "bench"])
+@pytest.mark.parametrize("command", ["", "cache"])
 def test_a_command_without_anything_is_asked_for_help(terminal: Terminal, command: str) -> None:
     assert "Usage: harness" in printed(terminal, *command.split(), code=2)
 

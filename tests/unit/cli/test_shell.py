@@ -29,10 +29,11 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.directory = folder / "record"
         self.debug_socket = folder / "debug.sock"
+        self.ssh_port = 4711
         self.loss: str | None = None
         self.health = SimpleNamespace(exit=None)
         self.console = SimpleNamespace(reports=lambda: self.reports if self.drained else [])
-        self.session = SimpleNamespace(port=4711, run=self.run)
+        self.session = SimpleNamespace(run=self.run)
         self.guest = SimpleNamespace(put=self.put)
         self.spec = SimpleNamespace(parts=SimpleNamespace(keys=SimpleNamespace(login=folder / "key")))
         self.reports: list[KernelReport] = []

@@ -47,6 +47,15 @@ class Fake:
             raise self.lab.refuses
 
     @property
+    def guest(self) -> Any:
+        slots = SimpleNamespace(data=b"0\x000-2" if self.lab.sees_plugged else b"")
+        return SimpleNamespace(agent=SimpleNamespace(call=lambda _: slots))
+
+    @property
+    def console(self) -> Any:
+        return SimpleNamespace(broken=self.lab.broken)
+
+    @property
     def health(self) -> Any:
         assert self.lab.refuses is not None
         return SimpleNamespace(stage=self.lab.refuses.stage)
@@ -74,6 +83,8 @@ class Lab:
     folder: Path
     raises: BaseException | None = None
     refuses: MachineLost | None = None
+    sees_plugged: bool = True
+    broken: OSError | None = None
     done: list[tuple[str, float, int]] = field(default_factory=list)
     cloned: list[Checkpoint] = field(default_factory=list)
     caches: list[Cache] = field(default_factory=list)

@@ -224,3 +224,20 @@ def test_a_machine_can_run_cold(lab: Lab) -> None:
     with lab.starter().running(lab.spec(), lab.folder, cold=True):
         pass
     assert lab.deeds == ["boot", "close"]
+
+
+def test_what_is_to_be_plugged_into_a_kernel_that_would_not_see_it_is_there_at_power_on(lab: Lab) -> None:
+    lab.sees_plugged = False
+    starter = lab.starter()
+    lab.start(starter, lab.spec("igb-sriov"))
+    assert lab.deeds == [*MADE, "boot"]
+    lab.start(starter, lab.spec("igb-sriov"))
+    lab.start(starter, lab.spec("minimal"))
+    assert lab.deeds == ["boot", "clone"]
+
+
+def test_a_base_machine_whose_console_could_not_be_kept_makes_no_checkpoint(lab: Lab) -> None:
+    lab.broken = OSError(28, "No space left on device")
+    with pytest.raises(CouldNotRun, match=r"^output folder .* cannot be written: No space left on device$"):
+        lab.start(lab.starter(), lab.spec())
+    assert lab.kept == []
