@@ -11,41 +11,36 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 
-from harness import paths
-from harness.errors import GuestFailure, HarnessError
+from harness.errors import CouldNotRun, GuestFailure, HarnessError
 from harness.machine import record
 from harness.machine.checkpoint import Checkpoint
 from harness.machine.machine import Machine
 from harness.machine.spec import Spec
-from harness.machine.start import Starter
+from harness.machine.start import Starter, make
+from harness.qemu import runtime
 
-_SAVE_TIMEOUT = 60.0
 _PSS = re.compile(r"^Pss: +(\d+) kB$", re.MULTILINE)
 
 
 def saves(spec: Spec, directory: Path, count: int, timeout: float) -> Iterator[float]:
     """Make a checkpoint `count` times, each of a newly booted machine, and give the seconds of stopping and saving."""
     for _ in range(count):
-        folder = record.folder_for(directory, "save")
-        machine = Machine(spec, folder)
-        made = Checkpoint(folder)
-        try:
-            machine.boot_base(made.ram, timeout)
-            machine.save(made, _SAVE_TIMEOUT)
-            yield machine.milestones["saved"]
-        finally:
-            machine.close()
-            made.ram.unlink(missing_ok=True)
+        machine = Machine(spec, record.folder_for(directory, "save"))
+        with TemporaryDirectory(dir=directory) as folder:
+            make(machine, Checkpoint(Path(folder)), timeout)
+        yield machine.milestones["saved"]
 
 
 def starts(starter: Starter, spec: Spec, directory: Path, count: int, *, cold: bool) -> Iterator[float]:
-    """Start a machine `count` times, and give the seconds until its guest had answered the first request."""
+    """Start a machine `count` times, and give the seconds from QEMU's start to the end of a first command in it."""
     for _ in range(count):
         with starter.running(spec, record.folder_for(directory, "cold" if cold else "clone"), cold=cold) as machine:
-            yield machine.milestones["ssh"]
+            machine.guest.run("true", check=True)
+            yield machine.age
 
 
 def plugs(starter: Starter, spec: Spec, directory: Path, count: int) -> Iterator[float]:
@@ -79,8 +74,11 @@ class Crowd:
 
 def crowd(starter: Starter, spec: Spec, directory: Path, count: int, at_once: int, told: Callable[[], None]) -> Crowd:
     """Start `count` clones, several at once, run a command in each, and look at what is left of them."""
-    ram = starter.checkpoint(spec).ram
-    before, processes, folders = _digest(ram), _processes(), _folders()
+    source = starter.source(spec)
+    if source is None:
+        raise CouldNotRun(f"no clones can be made of profile {spec.profile.name} with kernel {spec.parts.kernel.name}")
+    ram = source.ram
+    before, processes, folders = _digest(ram), _processes(), set(runtime.abandoned())
 
     def one(_: int) -> str:
         try:
@@ -96,16 +94,12 @@ def crowd(starter: Starter, spec: Spec, directory: Path, count: int, at_once: in
     with ThreadPoolExecutor(at_once) as pool:
         ends = list(pool.map(one, range(count)))
     seconds = time.monotonic() - started
-    left = len(_processes() - processes), len(_folders() - folders)
+    left = len(_processes() - processes), len(set(runtime.abandoned()) - folders)
     return Crowd(count, tuple(filter(None, ends)), seconds, _digest(ram) != before, *left)
 
 
 def _processes() -> set[int]:
     return {child.pid for child in psutil.Process().children(recursive=True)}
-
-
-def _folders() -> set[Path]:
-    return {path for path in paths.runtime().iterdir() if path.is_dir()}
 
 
 def _pss(pid: int) -> float:

@@ -14,6 +14,9 @@ from harness.errors import UsageError
 
 _WORSE_BY = 0.10
 """The least part by which a median must be worse to be worth telling."""
+_ENOUGH = 3
+"""Values of which the spread says something of the noise."""
+_OF_ONE_KIND = ("kernel", "release", "qemu", "accel", "parameters")
 _YARDSTICK_TURNS = 1_000_000
 
 
@@ -74,12 +77,15 @@ def worse(now: Results, before: Results) -> Iterator[str]:
     """Say what got worse from one run to another by more than either spread explains.
 
     Times are first divided by how long the yardstick took, so that a slow hour of the machine is not held against
-    the harness.
+    the harness. Raises `UsageError` where the runs are not of the same kernel, QEMU and accelerator.
     """
+    for name in _OF_ONE_KIND:
+        if now.about.get(name) != before.about.get(name):
+            raise UsageError(f"runs of {name} {before.about.get(name)} and {now.about.get(name)} cannot be compared")
     speed = now.yardstick_s / before.yardstick_s
     for name, figure in now.figures.items():
         old = before.figures.get(name)
-        if old is None or not figure.values or not old.values:
+        if old is None or min(len(figure.values), len(old.values)) < _ENOUGH:
             continue
         factor = _expected(figure, speed)
         was, (was_low, was_high) = old.median * factor, (edge * factor for edge in old.spread)

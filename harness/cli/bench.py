@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from harness import paths
-from harness.bench import boot as booting
+from harness.bench import clones as clones_of
 from harness.bench import figures
 from harness.bench.figures import Results
 from harness.bench.measure import Measurement, Plan
@@ -42,6 +42,8 @@ def bench(
     Exits 1 where a clone was lost, or anything was left of one; with --compare also where a figure got worse.
     """
     if context.invoked_subcommand is not None:
+        if any((suite, compare, kernel, modules, qemu, accel, json)):
+            raise UsageError(f"flags come after the word: harness bench {context.invoked_subcommand} --kernel ...")
         return
     before = None if compare is None else _read(compare)
     store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel)
@@ -82,11 +84,11 @@ def boot(
     console = output.console(stderr=True)
     times = []
     run = record.new_run()
-    for number, seconds in enumerate(booting.seconds(flags.starter(store, run), spec, run, count), 1):
+    for number, seconds in enumerate(clones_of.starts(flags.starter(store, run), spec, run, count, cold=True), 1):
         times.append(seconds)
         console.print(f"boot {number} of {count}: {seconds:.2f} s")
     if json:
-        flags.print_json(booting.result(spec, times))
+        flags.print_json({"boot_to_ssh_s": statistics.median(times), "times_s": times, "machine": spec.about()})
     else:
         typer.echo(f"median {statistics.median(times):.2f} s, {min(times):.2f} to {max(times):.2f} s, of {count} boots")
 

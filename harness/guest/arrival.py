@@ -8,10 +8,11 @@ a device that every driver declines it says nothing. So two things are done that
    device until its probe, where that is synchronous (drivers/pci/hotplug/acpiphp_glue.c, hotplug_event(); up to about
    Linux 6.12 all are). It does nothing else to a slot that is on (acpiphp_enable_slot()).
 2. Loading a module waits for all asynchronous probes (kernel/module/main.c, do_init_module(), by way of
-   async_synchronize_full()).
+   async_synchronize_full()). Where none can be loaded, writing to `power/control` what it says already takes the
+   device's lock (drivers/base/power/sysfs.c, control_store()), which a probe holds while it runs.
 
-A kernel without modules that probes asynchronously leaves a gap: there, a device that is declined counts as finished
-when its probe may still be running.
+What these answer does not matter: they only take their time. A kernel that takes no module and probes asynchronously
+leaves a gap: a probe that has not begun when the lock is free is not waited for.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def wait_finished(guest: Guest, uevents: Uevents, bdf: Bdf, deadline: Deadline) 
     _join_hotplug(guest.agent, bdf, deadline)
     if bound(uevents.seen()):
         return
-    _join_probes(guest.agent, deadline)
+    _join_probes(guest.agent, Function(guest.agent, bdf), deadline)
     if bound(uevents.seen()):
         return
     _load_driver(guest, bdf, deadline)
@@ -65,16 +66,18 @@ def _join_hotplug(on: Agent, bdf: Bdf, deadline: Deadline) -> None:
     addresses = on.batch([agent.read(f"{_SLOTS}/{name}/address") for name in names])
     for name, address in zip(names, addresses, strict=True):
         if address.data.strip() == str(bdf).partition(".")[0].encode():
-            on.call(agent.write(f"{_SLOTS}/{name}/power", b"1"), timeout=deadline.remaining()).value()
+            on.call(agent.write(f"{_SLOTS}/{name}/power", b"1"), timeout=deadline.remaining())
 
 
-def _join_probes(on: Agent, deadline: Deadline) -> None:
+def _join_probes(on: Agent, function: Function, deadline: Deadline) -> None:
     release = on.call(agent.read("/proc/sys/kernel/osrelease")).value().decode("utf-8", errors="replace").strip()
     for module in _HARMLESS_MODULES:
         loaded = on.call(agent.insert(f"/lib/modules/{release}/{module}.ko"), timeout=deadline.remaining())
         if loaded.errno == 0:
-            on.call(agent.remove(module.replace("-", "_"))).value()
+            on.call(agent.remove(module.replace("-", "_")))
             return
+    control = f"{function.path}/power/control"
+    on.call(agent.write(control, on.call(agent.read(control)).data), timeout=deadline.remaining())
 
 
 def _load_driver(guest: Guest, bdf: Bdf, deadline: Deadline) -> None:

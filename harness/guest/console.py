@@ -45,6 +45,7 @@ class Console:
         self._count = 0
         self._scanner = ReportScanner()
         self._ended = False
+        self._aborted = False
         self._task: Future[None] | None = None
 
     def capture(self, connection: socket.socket) -> None:
@@ -66,6 +67,11 @@ class Console:
     def broken(self) -> OSError | None:
         """Why the file does not hold all that the console said; None while it does."""
         return self._log.broken
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the console went on after its file was full."""
+        return self._room <= 0
 
     @property
     def dropped(self) -> Counter[ReportKind]:
@@ -97,10 +103,18 @@ class Console:
                     if wanted.search(line):
                         return line
                 seen = self._count
-                if self._ended:
-                    raise DeadlineExpired(f"{deadline.what}: it has ended")
+                if self._ended or self._aborted:
+                    raise DeadlineExpired(
+                        f"{deadline.what}: {'it has ended' if self._ended else 'the machine is lost'}"
+                    )
                 deadline.check()
                 self._changed.wait(deadline.remaining())
+
+    def abort(self) -> None:
+        """Wake whoever waits for a line: the machine is lost, and says no more. May be called from any thread."""
+        with self._changed:
+            self._aborted = True
+            self._changed.notify_all()
 
     def catch_up(self, deadline: Deadline, *, ended: bool) -> None:
         """Take what has already been sent; where the sender has `ended`, all that it ever sent."""

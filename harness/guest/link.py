@@ -45,6 +45,7 @@ class Link(socket.socket):
         Raises `GuestLost` for what is no greeting, `DeadlineExpired` for none.
         """
         while not _is_whole(self._said):
+            deadline.check()
             self.settimeout(max(0.01, deadline.remaining()))
             try:
                 portion = super().recv(_PORTION)

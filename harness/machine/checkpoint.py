@@ -26,10 +26,9 @@ class NotMigrated(Exception):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The files of a checkpoint, in one folder; `sees_plugged` tells whether its kernel sees devices come."""
+    """The files of a checkpoint, in one folder."""
 
     folder: Path
-    sees_plugged: bool = True
 
     @property
     def ram(self) -> Path:

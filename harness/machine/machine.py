@@ -7,7 +7,6 @@ import logging
 import re
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -67,6 +66,7 @@ class Machine:
         self.process = QemuProcess(loop, self.health.on_exit)
         self.debug_socket: Path | None = None
         self.start: Literal["cold", "base", "clone"] = "cold"
+        self.refuses_checkpoint = False
         self.milestones: dict[str, float] = {}
         self._link: Link | None = None
         self._stack = ExitStack()
@@ -91,6 +91,11 @@ class Machine:
         the ids of what was plugged, when the guest's kernel had finished with it. `saved` is how long a save took.
         """
         return {**self.spec.about(), "start": self.start, "milestones": self.milestones}
+
+    @property
+    def age(self) -> float:
+        """Seconds since the start of QEMU."""
+        return time.monotonic() - self._started
 
     @property
     def pfs(self) -> list[Function]:
@@ -126,12 +131,13 @@ class Machine:
             self.console.recall(source.console.read_bytes())
             greeting = source.greeting.read_bytes()
             self._start(lambda wiring: self.spec.clone_line(wiring, source.ram), ssh_port, greeting)
+            self.refuses_checkpoint = True  # until it has taken it
             checkpoint.restore(self.qmp, source, deadline)
+            self.refuses_checkpoint = False
             self.health.restored()
             self._connect(deadline)
             self.health.connected()
-            for name in plugging.plug(self.qmp, self.guest, self.spec.plugs(), deadline):
-                self._reached(name)
+            plugging.plug(self.qmp, self.guest, self.spec.plugs(), deadline, self._reached)
 
     def plug(self, name: str, timeout: float = _PLUG_TIMEOUT) -> None:
         """Plug a device of the profile in again, and wait until the guest's kernel has finished with it.
@@ -144,7 +150,7 @@ class Machine:
                 f"profile {self.spec.profile.name} plugs no {name!r}, but {', '.join(plugs) or 'nothing'}"
             )
         with _guest_late():
-            deque(plugging.plug(self.qmp, self.guest, [plugs[name]], Deadline(timeout, f"plugging {name}")), 0)
+            plugging.plug(self.qmp, self.guest, [plugs[name]], Deadline(timeout, f"plugging {name}"))
 
     def unplug(self, name: str, timeout: float = _PLUG_TIMEOUT) -> None:
         """Unplug a device, and wait until the guest has let go of it. Raises `CommandRefused` or `GuestTimeout`."""
@@ -219,7 +225,7 @@ class Machine:
         with _listening(folder / "qmp.sock") as qmp, _listening(folder / "debug.sock") as debug, \
                 _listening(folder / "console.sock") as console, _listening(folder / "link.sock") as link:  # fmt: skip
             wiring = Wiring(_handed(qmp), _handed(debug), _handed(console, wait=True), _handed(link), ssh_port)
-            self._note_argv(ssh_port)
+            self._note_argv(line, ssh_port)
             program = str(self.spec.parts.qemu.path)
             argv = [program, *options.argv(line(wiring))]
             # Connected before QEMU starts: the kernel queues the connections, so nothing has to be polled for.
@@ -234,12 +240,16 @@ class Machine:
         self.debug_socket = folder / "debug.sock"
         self.qmp.connect(to_qmp, deadline)
 
-    def _note_argv(self, ssh_port: int) -> None:
-        # As run, but for the wiring: QEMU gets its sockets open, and a shell cannot do that.
-        by_hand = self.spec.command_line(Wiring.by_hand(ssh_port))
-        text = options.shell(str(self.spec.parts.qemu.path), by_hand)
+    def _note_argv(self, line: _CommandLine, ssh_port: int) -> None:
+        """Write down what is run, but for the wiring: QEMU gets its sockets open, and a shell cannot do that.
+
+        A clone's waits for a checkpoint: beside it lies the line that boots the same machine.
+        """
+        lines = {"argv": line, **({"argv-cold": self.spec.command_line} if self.start == "clone" else {})}
         with record.told(self.directory):
-            (self.directory / "argv").write_text(text + "\n", encoding="utf-8")
+            for name, one in lines.items():
+                text = options.shell(str(self.spec.parts.qemu.path), one(Wiring.by_hand(ssh_port)))
+                (self.directory / name).write_text(text + "\n", encoding="utf-8")
 
     def _connect(self, deadline: Deadline) -> None:
         self.session.connect_over(self._greeted(deadline), deadline)
@@ -253,12 +263,15 @@ class Machine:
 
     def _answer(self, deadline: Deadline) -> None:
         """Have the guest answer its first request: to set its clock, which stood still in a checkpoint."""
-        self.guest.agent.call(agent.clock(time.time()), timeout=max(0.1, deadline.remaining())).value()
+        self.guest.agent.call(
+            agent.names("/run"), timeout=max(0.1, deadline.remaining())
+        )  # time passes while it starts
+        self.guest.agent.call(agent.clock(time.time())).value()
         self._reached("ssh")
         _log.info("%s: SSH after %.2f s", self.spec.profile.name, self.milestones["ssh"])
 
     def _reached(self, milestone: str) -> None:
-        self.milestones[milestone] = time.monotonic() - self._started
+        self.milestones[milestone] = self.age
 
     @property
     def ssh_port(self) -> int:
@@ -272,6 +285,7 @@ class Machine:
     def _lost(self, reason: str) -> None:
         self.session.abort(reason)
         self.qmp.abort(reason)
+        self.console.abort()
         if self._link is not None:
             self._link.abort()
 
@@ -288,7 +302,8 @@ class Machine:
         elif self.loss is not None:
             why = self.loss
         tail = "\n".join(f"  | {line}" for line in self.console.tail(_EVIDENCE_LINES)) or "  (nothing)"
-        detail = f"last lines of the console:\n{tail}\ncommand: {self.directory / 'argv'}\nlogs:    {self.directory}"
+        command = "argv-cold" if self.start == "clone" else "argv"
+        detail = f"last lines of the console:\n{tail}\ncommand: {self.directory / command}\nlogs:    {self.directory}"
         profile = self.spec.profile
         name = f"base machine {profile.base}" if self.start == "base" else f"machine {profile.name}"
         return MachineLost(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from harness.deadline import Deadline
 from harness.guest import arrival
@@ -15,8 +15,10 @@ from harness.qemu.hotplug import Plug
 from harness.qemu.qmp import Event, Monitor
 
 
-def plug(qmp: Monitor, guest: Guest, plugs: Iterable[Plug], deadline: Deadline) -> Iterator[str]:
-    """Plug, one after another, and give each name when the guest's kernel has finished with it.
+def plug(
+    qmp: Monitor, guest: Guest, plugs: Iterable[Plug], deadline: Deadline, done: Callable[[str], None] = lambda _: None
+) -> None:
+    """Plug, one after another, and call `done` with each name when the guest's kernel has finished with it.
 
     Raises `CommandRefused` where QEMU refuses, `DeadlineExpired`, and what the guest does wrong.
     """
@@ -34,7 +36,7 @@ def plug(qmp: Monitor, guest: Guest, plugs: Iterable[Plug], deadline: Deadline) 
                 for bdf in waiting:
                     arrival.wait_finished(guest, uevents, bdf, deadline)
                 waiting.clear()
-            yield one.name
+            done(one.name)
     finally:
         uevents.close()
 

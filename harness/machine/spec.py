@@ -18,8 +18,10 @@ from harness.qemu.options import Option
 from harness.qemu.profile import Profile, Value
 from harness.qemu.template import CommandLine, Renderer, Software, Wiring
 
-_HOTPLUG_OPTIONS = frozenset({"ACPI", "HOTPLUG_PCI", "HOTPLUG_PCI_ACPI"})
-"""What a kernel needs to see a device that is plugged: q35's root ports leave it to ACPI."""
+_CLONE_OPTIONS = frozenset({"ACPI", "HOTPLUG_PCI", "HOTPLUG_PCI_ACPI", "VMGENID"})
+"""What a kernel needs to see a device that is plugged (q35's root ports leave it to ACPI), and to seed its random
+numbers anew.
+"""
 _MIB = 1024 * 1024
 
 _renderer = functools.cache(Renderer)
@@ -36,8 +38,8 @@ class Spec:
 
     @property
     def can_be_cloned(self) -> bool:
-        """Whether the profile's devices can be plugged, and the kernel would see them come."""
-        return self.profile.hotplug and not self.parts.kernel.missing(_HOTPLUG_OPTIONS)
+        """Whether the profile's devices can be plugged, and the kernel is fit for it, as far as is known."""
+        return self.profile.hotplug and not self.parts.kernel.missing(_CLONE_OPTIONS)
 
     def command_line(self, wiring: Wiring) -> tuple[Option, ...]:
         """Give the options of a cold boot: the machine with all its devices."""

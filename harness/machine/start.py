@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from harness.machine import record
 from harness.machine.checkpoint import Checkpoint
 from harness.machine.machine import Machine
 from harness.machine.spec import Spec
-from harness.provision.cache import Cache, digest
+from harness.provision.cache import Cache, digest, explained
 from harness.qemu.options import argv
 from harness.qemu.template import Wiring
 
@@ -31,10 +31,15 @@ _KEPT = 16
 _SAVE_TIMEOUT = 60.0
 
 
+class NotToBeCloned(Exception):
+    """A base machine is up, but no clones are to be made of it; the text says why."""
+
+
 class Starter:
     """Brings machines up. `directory` gives the run's folder, for the records of base machines.
 
-    A base machine that did not come up is not tried again: what was lost is told again to whoever asks.
+    A base machine whose kernel is to blame that it did not come up is not tried again: what was lost is told again to
+    whoever asks. `base` is the base machine that is coming up now, if any.
     """
 
     def __init__(self, cache: Cache, directory: Callable[[], Path], timeout: float, *, cold: bool = False) -> None:
@@ -43,29 +48,32 @@ class Starter:
         self._timeout = timeout
         self._cold = cold
         self._lost: dict[str, MachineLost] = {}
+        self._not_cloned: set[str] = set()
+        self.base: Machine | None = None
 
     def start(self, machine: Machine, *, cold: bool = False, ssh_port: int = 0) -> None:
         """Bring a machine up, by a cold boot where that is asked for or nothing else works.
 
         Raises `CouldNotRun` with the stage at which it, or its base machine, was lost.
         """
-        spec = machine.spec
-        source = None if cold or self._cold or not spec.can_be_cloned else self.checkpoint(spec)
-        if source is None or (spec.plugs() and not source.sees_plugged):
+        source = None if cold or self._cold else self.source(machine.spec)
+        if source is None:
             machine.boot(self._timeout, ssh_port=ssh_port)
             return
         try:
             machine.clone(source, self._timeout, ssh_port=ssh_port)
+        except OSError as error:
+            raise explained(error, self._cache.root) from error
         except MachineLost:
-            if machine.health.stage is Stage.QEMU:  # whole, and yet not what QEMU takes
-                self._cache.discard(_KIND, key_of(spec))
+            if machine.refuses_checkpoint:  # though it is whole: the next one is made anew
+                self._cache.discard(_KIND, key_of(machine.spec))
             raise
 
     def prepare(self, specs: Iterable[Spec]) -> None:
         """Make the checkpoints that these machines need, so that each starts at once; raises as `start`."""
         for spec in specs:
-            if not self._cold and spec.can_be_cloned:
-                self.checkpoint(spec)
+            if not self._cold:
+                self.source(spec)
 
     @contextmanager
     def running(self, spec: Spec, directory: Path, *, cold: bool = False, ssh_port: int = 0) -> Iterator[Machine]:
@@ -77,37 +85,39 @@ class Starter:
         finally:
             machine.close()
 
-    def checkpoint(self, spec: Spec) -> Checkpoint:
-        """Give a checkpoint of the base machine, made by booting that where there is none that is whole."""
+    def source(self, spec: Spec) -> Checkpoint | None:
+        """Give the checkpoint to clone a machine from; None where it must be booted. Raises as `start`."""
+        if not spec.can_be_cloned:
+            return None
+        plugs = spec.plugs()  # what cannot be plugged is refused before anything is booted
         key = key_of(spec)
+        if key in self._not_cloned:
+            return None
         if key in self._lost:
             lost = self._lost[key]
             raise MachineLost(str(lost), stage=lost.stage, detail=lost.detail, complained=lost.complained)
         try:
             entry = self._cache.entry(_KIND, key, f"base machine {_name(spec)}", lambda draft: self._make(spec, draft))
+        except NotToBeCloned as reason:
+            self._cache.progress.note(f"no clones of base machine {_name(spec)}: {reason}; machines are booted instead")
+            self._not_cloned.add(key)
+            return None
         except MachineLost as lost:
-            self._lost[key] = lost
+            if lost.complained or lost.stage in (Stage.KERNEL, Stage.INIT):
+                self._lost[key] = lost
             raise
-        return Checkpoint(entry.path, sees_plugged=bool(entry.about["sees_plugged"]))
+        return Checkpoint(entry.path) if entry.about["sees_plugged"] or not plugs else None
 
-    def _make(self, spec: Spec, draft: Path) -> dict[str, Any]:
-        made = Checkpoint(draft)
+    def _make(self, spec: Spec, draft: Path) -> Mapping[str, Any]:
         self._cache.keep(_KIND, _KEPT - 1)
         self._check_room(spec)
         machine = Machine(spec, record.folder_for(self._directory(), f"base-{_name(spec)}"))
-        with self._cache.progress.task(f"base machine {_name(spec)}: boot, for a checkpoint"):
-            try:
-                machine.boot_base(made.ram, self._timeout)
-                sees_plugged = arrival.is_seen(machine.guest)
-                machine.save(made, _SAVE_TIMEOUT)
-            finally:
-                machine.close()
-        with record.told(machine.directory):
-            if machine.console.broken is not None:
-                raise machine.console.broken
-            said = (machine.directory / "console.log").read_bytes()
-        made.console.write_bytes(said)
-        return {**machine.spec.about(), "sees_plugged": sees_plugged}
+        self.base = machine
+        try:
+            with self._cache.progress.task(f"base machine {_name(spec)}: boot, for a checkpoint"):
+                return make(machine, Checkpoint(draft), self._timeout)
+        finally:
+            self.base = None
 
     def _check_room(self, spec: Spec) -> None:
         needed = int(spec.parameters["memory"]) << 20
@@ -117,6 +127,32 @@ class Starter:
                 f"a checkpoint needs {needed >> 20} MiB in the cache {self._cache.root}, which has {free >> 20} "
                 "MiB left: try `harness cache prune`, or boot every machine cold (--cold)"
             )
+
+
+def make(machine: Machine, to: Checkpoint, timeout: float) -> Mapping[str, Any]:
+    """Boot a base machine, save it and end it; gives what is to be known of it. `to` is an empty folder.
+
+    Raises `MachineLost`, and `NotToBeCloned` for one of which a clone would not be what a boot is.
+    """
+    try:
+        machine.boot_base(to.ram, timeout)
+        sees_plugged = arrival.is_seen(machine.guest)
+        machine.save(to, _SAVE_TIMEOUT)
+    except MachineLost as lost:
+        if machine.milestones:  # it was up
+            lost.add_note("perhaps a device of its cannot be saved: then give the profile hotplug = false")
+        raise
+    finally:
+        machine.close()
+    if machine.console.reports():
+        # Perhaps by chance, on a busy host: it would count against every clone that is ever made of it.
+        raise NotToBeCloned(f"its kernel reported {machine.console.reports()[0].title}")
+    if machine.console.is_cut or machine.console.broken is not None:
+        raise NotToBeCloned("its console could not be kept whole")
+    with record.told(machine.directory):
+        said = (machine.directory / "console.log").read_bytes()
+    to.console.write_bytes(said)
+    return {**machine.about(), "sees_plugged": sees_plugged}
 
 
 def key_of(spec: Spec) -> str:

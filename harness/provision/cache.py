@@ -18,7 +18,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,8 @@ class Entry:
     content: str
     size: int
     about: Mapping[str, Any]
-
-    @property
-    def last_used(self) -> float:
-        """When a process last asked for the entry, in seconds since the epoch."""
-        seal = self.path / SEAL
-        return (seal if seal.exists() else self.path).stat().st_mtime
+    last_used: float = field(compare=False)
+    """When a process last asked for the entry, in seconds since the epoch."""
 
 
 class Cache:
@@ -156,7 +152,18 @@ class Cache:
         folder = self.root / PACKAGE_LISTS
         if not folder.is_dir():
             return []
-        return [Entry(folder, PACKAGE_LISTS, "lists", "package lists", "", sum(map(_size, _files(folder))), {})]
+        return [
+            Entry(
+                folder,
+                PACKAGE_LISTS,
+                "lists",
+                "package lists",
+                "",
+                sum(map(_size, _files(folder))),
+                {},
+                folder.stat().st_mtime,
+            )
+        ]
 
     def _build(self, place: Path, label: str, build: Build, *, refresh: bool) -> None:
         if place in self._held:
@@ -255,10 +262,17 @@ def _seal(draft: Path, fields: Mapping[str, Any]) -> None:
     size = sum(map(_size, _files(draft)))
     content = hashlib.sha256(json.dumps([[n, f[2]] for n, f in sorted(files.items())]).encode()).hexdigest()[:16]
     text = json.dumps({**fields, "size": size, "content": content, "made": time.time(), "files": files})
-    with (draft / SEAL).open("w", encoding="utf-8") as seal:
-        seal.write(text)
-        seal.flush()
-        os.fsync(seal.fileno())
+    (draft / SEAL).write_text(text, encoding="utf-8")
+    for path in _files(draft):  # what a power cut takes must not look whole afterwards
+        _flush(path)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _read(place: Path, *, verify: bool) -> Entry | None:
@@ -267,7 +281,10 @@ def _read(place: Path, *, verify: bool) -> Entry | None:
         seal = json.loads((place / SEAL).read_text(encoding="utf-8"))
         if verify and not all(_intact(place / name, *fingerprint) for name, fingerprint in seal["files"].items()):
             return None
-        return Entry(place, seal["kind"], seal["key"], seal["label"], seal["content"], seal["size"], seal["about"])
+        used = (place / SEAL).stat().st_mtime
+        return Entry(
+            place, seal["kind"], seal["key"], seal["label"], seal["content"], seal["size"], seal["about"], used
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -54,6 +54,14 @@ class Shared:
         spoiled = any(verdict.outcome not in (Outcome.PASS, Outcome.SKIP) for verdict in self.last.phases)
         return not (spoiled or self.machine.loss or console.reports() or console.dropped)
 
+    def check(self) -> None:
+        """Raise what it did wrong since the last test with it ended, for then nobody has told it; and end it."""
+        complaint = self.last.judge.complaint()
+        if complaint is not None:
+            self.stack.close()
+            complaint.add_note(f"on the machine that is shared, after {self.last.item.nodeid}")
+            raise complaint
+
 
 class Pool:
     """The machines that tests of one module share; one of which anything was to be told is not given again."""
@@ -68,6 +76,7 @@ class Pool:
         with ExitStack() as all_of_them:  # also where the end of one goes wrong
             for shared in self._machines.values():
                 all_of_them.callback(shared.stack.close)
+                all_of_them.callback(shared.check)
 
     def machine(self, case: Case, mark: pytest.Mark) -> Machine:
         """Give the machine of a mark to a case. Raises as `started`."""
@@ -75,6 +84,7 @@ class Pool:
         key = (profile, repr(sorted(mark.kwargs.items())), case.cold)
         if key in self._machines:
             known = self._machines.pop(key)
+            known.check()
             if known.is_clean:
                 self._machines[key] = Shared(known.machine, case, known.stack)
                 case.judge.machines.append(known.machine)

@@ -38,7 +38,7 @@ def time_limit(case: Case, run: Run) -> Iterator[None]:
             return run.out_of_time()
         seconds = case.deadline.seconds
         if case.booting is not None:
-            stage = case.booting.health.stage
+            stage = (run.starter.base or case.booting).health.stage
             return CouldNotRun(f"lost at stage {stage}: no machine after the test's {seconds:g} s", stage=stage)
         if _waits_for_guest(frame):
             return GuestTimeout(f"the test still waited for the guest after {seconds:g} s")

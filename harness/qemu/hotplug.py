@@ -48,7 +48,9 @@ def split(plugged: Iterable[Option]) -> tuple[list[Plug], list[Option]]:
     """Give what can be plugged, in an order in which it can be, and what must stand on a command line.
 
     The order is that in which QEMU itself takes options from a command line, whatever their order there: backends
-    before devices; those of one kind as they stand. Raises `UsageError` for an option that can be neither.
+    before devices; those of one kind as they stand, but for function 0 of a slot, which comes last.
+
+    Raises `UsageError` for an option that can be neither.
     """
     plugs: list[Plug] = []
     at_start: list[Option] = []
@@ -60,7 +62,17 @@ def split(plugged: Iterable[Option]) -> tuple[list[Plug], list[Option]]:
             raise UsageError(f"two of {plug.option} have the id {plug.name}")
         else:
             plugs.append(plug)
-    return sorted(plugs, key=_rank), at_start
+    places = [_slot(plug) for plug in plugs]
+    last = {place: number for number, place in enumerate(places)}
+
+    def rank(number: int) -> tuple[int, int, bool]:
+        plug, place = plugs[number], places[number]
+        is_filter = plug.option == "-object" and "netdev" in plug.properties  # system/vl.c, object_create_early()
+        kind = _ORDER.index("-device" if is_filter else plug.option) * 2 - is_filter
+        # A slot's functions come to be seen with its function 0, after which QEMU takes no other.
+        return (kind, last[place], True) if place and _function(plug) == 0 else (kind, number, False)
+
+    return [plugs[number] for number in sorted(range(len(plugs)), key=rank)], at_start
 
 
 def _plug(option: Option) -> Plug:
@@ -76,6 +88,14 @@ def _plug(option: Option) -> Plug:
     return Plug(str(name), option.name, properties)
 
 
-def _rank(plug: Plug) -> int:
-    is_filter = plug.option == "-object" and "netdev" in plug.properties  # system/vl.c, object_create_early()
-    return _ORDER.index("-device" if is_filter else plug.option) * 2 - is_filter
+def _slot(plug: Plug) -> tuple[str, str] | None:
+    """Give the bus and slot that a device asks for; None where it leaves that to QEMU."""
+    if not (plug.is_device and "bus" in plug.properties and "addr" in plug.properties):
+        return None
+    slot, _, _ = str(plug.properties["addr"]).partition(".")
+    return str(plug.properties["bus"]), slot
+
+
+def _function(plug: Plug) -> int:
+    _, _, function = str(plug.properties.get("addr", "")).partition(".")
+    return int(function) if function.isdigit() else 0

@@ -54,6 +54,21 @@ def sweep() -> list[Path]:
         return _sweep(root)
 
 
+def abandoned() -> list[Path]:
+    """Give the folders whose owner is no more."""
+    root = _root()
+    with _flock(root, fcntl.LOCK_EX):
+        return [folder for folder in root.iterdir() if folder.is_dir() and not _is_owned(folder)]
+
+
+def _is_owned(folder: Path) -> bool:
+    try:
+        with _flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return False
+    except (BlockingIOError, FileNotFoundError):
+        return True
+
+
 def _sweep(root: Path) -> list[Path]:
     swept = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):

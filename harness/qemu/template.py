@@ -105,14 +105,15 @@ class Renderer:
         """Refuse options outside the blocks of a template that extends another: Jinja drops them without a word."""
         source, _, _ = self._loader.get_source(self._environment, name)
         body = self._environment.parse(source, name).body
-        if any(isinstance(node, nodes.Extends) for node in body) and any(map(_says_something, body)):
+        if any(isinstance(node, nodes.Extends) for node in body) and any(map(_speaks, body)):
             raise UsageError(_OUTSIDE.format(name))
 
 
-def _says_something(node: nodes.Node) -> bool:
-    if not isinstance(node, nodes.Output):
-        return False
-    return any(not isinstance(part, nodes.TemplateData) or part.data.strip() for part in node.nodes)
+def _speaks(node: nodes.Node) -> bool:
+    """Tell whether a part of a template gives more than blanks, outside its blocks."""
+    if isinstance(node, nodes.Output):
+        return any(not isinstance(part, nodes.TemplateData) or part.data.strip() for part in node.nodes)
+    return not isinstance(node, nodes.Block) and any(map(_speaks, node.iter_child_nodes()))
 
 
 def _block(context: Context, name: str) -> str:

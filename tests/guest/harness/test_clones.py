@@ -142,7 +142,8 @@ def test_many_clones_at_a_time_are_all_there_and_leave_nothing(starter: Starter,
 def test_what_the_base_machine_complained_of_at_boot_counts_against_every_clone(
     starter: Starter, spec: Spec, tmp_path: Path
 ) -> None:
-    source = starter.checkpoint(spec)
+    source = starter.source(spec)
+    assert source is not None
     copy = Checkpoint(tmp_path / "copy")
     copy.folder.mkdir()
     for path in source.folder.iterdir():
@@ -249,7 +250,9 @@ def test_a_shared_machine_is_shared_until_it_is_lost(
 
 
 def test_the_checkpoint_is_as_it_was(starter: Starter, spec: Spec, tmp_path: Path) -> None:
-    ram = starter.checkpoint(spec).ram
+    source = starter.source(spec)
+    assert source is not None
+    ram = source.ram
     before = hashlib.sha256(ram.read_bytes()).digest()
     with starter.running(spec, tmp_path) as machine:
         machine.guest.run("dd if=/dev/zero of=/root/much bs=1M count=64", check=True)

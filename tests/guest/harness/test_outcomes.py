@@ -84,7 +84,7 @@ def test_a_panic_leaves_its_whole_text_in_the_record(run: Mapping[str, Any]) -> 
 def test_every_case_has_its_run_record(run: Mapping[str, Any]) -> None:
     for folder in Path(run["run"]).glob("*fails_by_assertion*"):
         assert {path.name for path in folder.iterdir()} == {
-            "argv", "qmp.jsonl", "console.log", "ssh.log", "outcome.json"
+            "argv", "argv-cold", "qmp.jsonl", "console.log", "ssh.log", "outcome.json"
         }  # fmt: skip
 
 

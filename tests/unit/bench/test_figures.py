@@ -53,10 +53,11 @@ def test_a_ratio_is_one_of_medians_with_the_pairs_as_spread() -> None:
         (run(a=times(1.5, NOISY)), run(a=times(1, NOISY)), []),
         (run(0.2, a=times(2, STEADY)), run(0.1, a=times(1, STEADY)), []),
         (run(0.1, a=times(1, STEADY)), run(0.2, a=times(1, STEADY)), ["a: 1 s, 0.5 expected (worse by 100%)"]),
-        (run(a=rate(30)), run(a=rate(60)), ["a: 30 per min, 60 expected (worse by 100%)"]),
-        (run(a=rate(60)), run(a=rate(30)), []),
-        (run(0.2, a=rate(30)), run(0.1, a=rate(60)), []),
-        (run(0.2, a=Figure(unit="MB", values=[90])), run(0.1, a=Figure(unit="MB", values=[60])),
+        (run(a=rate(30, 30, 30)), run(a=rate(60, 60, 60)), ["a: 30 per min, 60 expected (worse by 100%)"]),
+        (run(a=rate(30)), run(a=rate(60)), []),
+        (run(a=rate(60, 60, 60)), run(a=rate(30, 30, 30)), []),
+        (run(0.2, a=rate(30, 30, 30)), run(0.1, a=rate(60, 60, 60)), []),
+        (run(0.2, a=Figure(unit="MB", values=[90] * 4)), run(0.1, a=Figure(unit="MB", values=[60] * 4)),
          ["a: 90 MB, 60 expected (worse by 50%)"]),
         (run(a=times(9, STEADY)), run(b=times(1, STEADY)), []),
     ],
@@ -65,6 +66,12 @@ def test_what_got_worse_is_told_and_neither_noise_nor_a_slower_machine(
     now: Results, before: Results, told: list[str]
 ) -> None:
     assert list(worse(now, before)) == told
+
+
+def test_runs_of_another_kind_are_not_compared() -> None:
+    now, before = (Results(about={"kernel": kernel}, yardstick_s=1, figures={}) for kernel in ("new", "old"))
+    with pytest.raises(UsageError, match=r"^runs of kernel old and new cannot be compared$"):
+        list(worse(now, before))
 
 
 def test_what_is_printed_can_be_compared_with() -> None:

@@ -22,7 +22,7 @@ from harness.provision.qemu import Qemu
 from harness.qemu.accel import Choice
 from harness.qemu.profile import Library
 
-HOTPLUG = {"ACPI": "y", "HOTPLUG_PCI": "y", "HOTPLUG_PCI_ACPI": "y"}
+HOTPLUG = {"ACPI": "y", "HOTPLUG_PCI": "y", "HOTPLUG_PCI_ACPI": "y", "VMGENID": "y"}
 RAM = b"ram" * 1000
 LOST = MachineLost("machine lost at stage kernel: x", stage=Stage.KERNEL, detail="  | Linux version", complained=True)
 
@@ -34,6 +34,7 @@ class Fake:
     lab: Lab
     spec: Spec
     directory: Path
+    milestones: dict[str, float] = field(default_factory=dict)
 
     def boot(self, timeout: float, *, ssh_port: int = 0) -> None:
         self.lab.done.append(("boot", timeout, ssh_port))
@@ -53,12 +54,15 @@ class Fake:
 
     @property
     def console(self) -> Any:
-        return SimpleNamespace(broken=self.lab.broken)
+        said = [SimpleNamespace(title=title) for title in self.lab.complaints]
+        return SimpleNamespace(broken=self.lab.broken, is_cut=False, reports=lambda: said)
 
     @property
-    def health(self) -> Any:
-        assert self.lab.refuses is not None
-        return SimpleNamespace(stage=self.lab.refuses.stage)
+    def refuses_checkpoint(self) -> bool:
+        return self.lab.refuses is not None and self.lab.refuses.stage is Stage.QEMU
+
+    def about(self) -> dict[str, Any]:
+        return {}
 
     def boot_base(self, ram: Path, timeout: float) -> None:
         self.lab.done.append(("boot_base", timeout, 0))
@@ -85,6 +89,7 @@ class Lab:
     refuses: MachineLost | None = None
     sees_plugged: bool = True
     broken: OSError | None = None
+    complaints: tuple[str, ...] = ()
     done: list[tuple[str, float, int]] = field(default_factory=list)
     cloned: list[Checkpoint] = field(default_factory=list)
     caches: list[Cache] = field(default_factory=list)

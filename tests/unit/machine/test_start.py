@@ -72,8 +72,14 @@ def test_checkpoints_can_be_made_before_they_are_needed(lab: Lab) -> None:
 
 
 def test_a_base_machine_has_records_of_its_own(lab: Lab) -> None:
-    lab.starter().checkpoint(lab.spec())
+    lab.starter().source(lab.spec())
     assert (lab.folder / "run" / "base-q35-vmlinuz" / "console.log").is_file()
+
+
+def made(lab: Lab) -> Checkpoint:
+    source = lab.starter().source(lab.spec())
+    assert source is not None
+    return source
 
 
 def truncated(checkpoint: Checkpoint) -> None:
@@ -90,7 +96,7 @@ def stateless(checkpoint: Checkpoint) -> None:
 
 @pytest.mark.parametrize("damage", [truncated, altered, stateless])
 def test_a_damaged_checkpoint_is_made_again(lab: Lab, damage: Callable[[Checkpoint], None]) -> None:
-    damage(lab.starter().checkpoint(lab.spec()))
+    damage(made(lab))
     assert lab.deeds == MADE
     lab.start(lab.starter(), lab.spec())
     assert lab.deeds == [*MADE, "clone"]
@@ -113,7 +119,7 @@ def test_a_checkpoint_that_qemu_does_not_take_is_made_again_next_time(lab: Lab, 
 
 def lost(starter: Starter, spec: Spec) -> MachineLost:
     with pytest.raises(MachineLost) as caught:
-        starter.checkpoint(spec)
+        starter.source(spec)
     return caught.value
 
 
@@ -137,10 +143,10 @@ def test_another_base_machine_or_run_is_tried_all_the_same(lab: Lab) -> None:
     lost(starter, lab.spec(memory=1024))
     assert lab.deeds == ["boot_base", "close"] * 2
     lab.raises = None
-    starter.checkpoint(lab.spec(memory=768))
+    starter.source(lab.spec(memory=768))
     lost(starter, lab.spec())
     assert lab.deeds == MADE
-    lab.starter().checkpoint(lab.spec())
+    lab.starter().source(lab.spec())
     assert lab.deeds == MADE
 
 
@@ -150,7 +156,7 @@ def test_a_base_machine_that_breaks_off_is_ended_and_leaves_no_half_checkpoint(
 ) -> None:
     lab.raises = error() if isinstance(error, type) else error
     with pytest.raises(BaseException) as caught:
-        lab.starter().checkpoint(lab.spec())
+        lab.starter().source(lab.spec())
     assert caught.value is lab.raises
     assert (lab.deeds, lab.kept) == (["boot_base", "close"], [])
     lab.raises = None
@@ -175,10 +181,10 @@ def test_without_room_for_all_of_its_memory_no_base_machine_is_booted(
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     starter, spec = lab.starter(), lab.spec(memory=1024)
     if made:
-        starter.checkpoint(spec)
+        starter.source(spec)
     else:
         with pytest.raises(CouldNotRun) as caught:
-            starter.checkpoint(spec)
+            starter.source(spec)
         where = f"the cache {lab.folder / 'cache'}, which has 1023 MiB left"
         assert str(caught.value).startswith(f"a checkpoint needs 1024 MiB in {where}")
         assert not isinstance(caught.value, MachineLost)
@@ -191,8 +197,8 @@ def test_once_there_is_room_the_checkpoint_is_made(lab: Lab, monkeypatch: pytest
     with monkeypatch.context() as full:
         full.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
         with pytest.raises(CouldNotRun):
-            starter.checkpoint(lab.spec())
-    starter.checkpoint(lab.spec())
+            starter.source(lab.spec())
+    starter.source(lab.spec())
     assert lab.deeds == MADE
 
 
@@ -200,7 +206,7 @@ def test_the_checkpoints_used_last_are_kept(lab: Lab, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "_KEPT", 2)
     keys = []
     for age, memory in ((3, 192), (2, 256), (1, 512)):
-        made = lab.starter().checkpoint(lab.spec(memory=memory))
+        made = lab.starter().source(lab.spec(memory=memory))
         os.utime(made.folder / "entry.json", (1e9 - age, 1e9 - age))
         keys.append(made.folder.name)
     assert lab.kept == sorted(keys[1:])
@@ -236,8 +242,25 @@ def test_what_is_to_be_plugged_into_a_kernel_that_would_not_see_it_is_there_at_p
     assert lab.deeds == ["boot", "clone"]
 
 
-def test_a_base_machine_whose_console_could_not_be_kept_makes_no_checkpoint(lab: Lab) -> None:
-    lab.broken = OSError(28, "No space left on device")
-    with pytest.raises(CouldNotRun, match=r"^output folder .* cannot be written: No space left on device$"):
-        lab.start(lab.starter(), lab.spec())
+@pytest.mark.parametrize("how", ["complaint", "console"])
+def test_of_a_base_machine_that_complained_or_was_not_recorded_whole_no_clones_are_made(lab: Lab, how: str) -> None:
+    lab.complaints = ("WARNING: at x",) if how == "complaint" else ()
+    lab.broken = None if how == "complaint" else OSError(28, "No space left on device")
+    starter = lab.starter()
+    for _ in range(2):
+        lab.start(starter, lab.spec())
+    assert lab.deeds == [*MADE, "boot", "boot"]
     assert lab.kept == []
+    lab.complaints, lab.broken = (), None
+    lab.start(lab.starter(), lab.spec())
+    assert lab.deeds == [*MADE, "clone"]
+
+
+def test_a_base_machine_that_was_lost_for_no_fault_of_its_kernel_is_tried_again(lab: Lab) -> None:
+    lab.raises = MachineLost("slow", stage=Stage.SSH, detail="", complained=False)
+    starter = lab.starter()
+    lost(starter, lab.spec())
+    lab.raises = None
+    lab.deeds  # noqa: B018 - forgotten
+    lab.start(starter, lab.spec())
+    assert lab.deeds == [*MADE, "clone"]

@@ -91,7 +91,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def case_of(run: Run, *, cold: bool = False) -> Case:
     item = SimpleNamespace(config=SimpleNamespace(stash={RUN: run}), nodeid="tests/guest/test_x.py::test_y[igb]")
-    judge = SimpleNamespace(machines=[])
+    judge = SimpleNamespace(machines=[], complaint=lambda: None)
     return cast("Case", SimpleNamespace(item=item, judge=judge, cold=cold, booting=None, phases=[]))
 
 
@@ -252,3 +252,24 @@ def test_a_shared_machine_has_a_folder_of_its_own_named_after_its_module(run: Ru
     names = ["guest-test_x.py-shared-igb-sriov", "guest-test_x.py-shared-igb-sriov.2"]
     assert [folder.name for folder in folders] == names
     assert all(folder.is_dir() for folder in folders)
+
+
+def test_what_a_shared_machine_did_after_its_last_test_is_told_to_the_next_one_and_it_is_ended(run: Run) -> None:
+    first, second = case_of(run), case_of(run)
+    late = GuestFailure("a report, late")
+    with Pool() as pool:
+        machine = given(pool, first)
+        cast("Any", first.judge).complaint = lambda: late
+        with pytest.raises(GuestFailure, match="late") as caught:
+            given(pool, second)
+        assert machine.closed == 1
+        assert caught.value.__notes__ == [f"on the machine that is shared, after {first.item.nodeid}"]
+
+
+def test_what_a_shared_machine_did_after_the_last_test_of_all_is_told_too(run: Run) -> None:
+    case, pool = case_of(run), Pool()
+    machine = given(pool, case)
+    cast("Any", case.judge).complaint = lambda: GuestFailure("late")
+    with pytest.raises(GuestFailure, match="late"):
+        pool.__exit__()
+    assert machine.closed >= 1
