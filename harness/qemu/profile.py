@@ -93,6 +93,10 @@ class _Definition(_Data):
     requires: Requirements = Requirements()
 
 
+class _BaseDefinition(_Definition):
+    base: str | None = None
+
+
 class _ProfileDefinition(_Definition):
     base: str = "q35"
     hotplug: bool = True
@@ -178,19 +182,31 @@ class Library:
         if not _template(path).is_file():
             raise UsageError(f"profile {path}: its template {_template(path).name} is missing beside it")
         own = toml.read(path, _ProfileDefinition, "profile")
-        bases = (folder / _BASES / f"{own.base}.toml" for folder in self.folders)
-        base_path = next((candidate for candidate in bases if candidate.is_file()), None)
-        if base_path is None:
-            raise UsageError(f"profile {path}: there is no base machine {own.base!r}")
-        base = toml.read(base_path, _Definition, "profile")
+        bases = list(self._bases(own.base, path))
+        parameters: dict[str, Parameter] = {}
+        for base in reversed(bases):
+            parameters |= base.parameters
         for name, kind in _OF_EVERY_BASE.items():
-            if name not in base.parameters or base.parameters[name].type != kind:
-                raise UsageError(f"profile {base_path}: a base machine needs the parameter {name}, of type {kind}")
+            if name not in parameters or parameters[name].type != kind:
+                raise UsageError(f"profile {path}: its base machine {own.base} needs the parameter {name}, of type {kind}")
         return Profile(
-            path.stem, own.summary, own.base, own.hotplug, own.pfs,
-            {**base.parameters, **own.parameters}, (*base.rules, *own.rules),
-            joined([base.requires, own.requires]), path.parent,
+            path.stem, own.summary, own.base, own.hotplug, own.pfs, {**parameters, **own.parameters},
+            (*(rule for base in reversed(bases) for rule in base.rules), *own.rules),
+            joined([*(base.requires for base in bases), own.requires]), path.parent,
         )  # fmt: skip
+
+    def _bases(self, name: str | None, asked_by: Path) -> Iterator[_BaseDefinition]:
+        """Give a base machine and those that it extends, nearest first."""
+        seen = []
+        while name is not None:
+            candidates = (folder / _BASES / f"{name}.toml" for folder in self.folders)
+            path = next((candidate for candidate in candidates if candidate.is_file()), None)
+            if path is None or name in seen:
+                raise UsageError(f"profile {asked_by}: there is no base machine {name!r}")
+            base = toml.read(path, _BaseDefinition, "profile")
+            yield base
+            seen.append(name)
+            name, asked_by = base.base, path
 
 
 def joined(requirements: Iterable[Requirements]) -> Requirements:

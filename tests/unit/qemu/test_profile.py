@@ -137,7 +137,8 @@ def test_a_base_machine_without_what_the_harness_itself_sets_is_refused(
     base.write_text(f'summary = "a VAX"\n{parameters}')
     with pytest.raises(UsageError) as caught:
         own_profile(tmp_path, "", 'summary = "mine"\nbase = "vax"').get("mine")
-    assert str(caught.value) == f"profile {base}: a base machine needs the parameter {lacking}"
+    own = tmp_path / "mine.toml"
+    assert str(caught.value) == f"profile {own}: its base machine vax needs the parameter {lacking}"
 
 
 def test_a_base_machine_of_ones_own_brings_its_parameters_and_a_profile_is_plugged_unless_it_says_no(
@@ -159,3 +160,24 @@ def test_an_argument_is_one_word_whatever_it_holds() -> None:
     (option,) = parse('  -device {"driver": "a b"}  \n\n', "x.j2")
     assert option.words == ("-device", '{"driver": "a b"}')
     assert shell("qemu", [option]) == 'qemu \\\n  -device \'{"driver": "a b"}\''
+
+
+def test_a_base_machine_has_what_the_one_has_that_it_extends(tmp_path: Path) -> None:
+    bases = tmp_path / "bases"
+    bases.mkdir()
+    (bases / "wide.toml").write_text(
+        'base = "q35"\nsummary = "x"\n[parameters.wide]\ntype = "int"\ndefault = 1\nhelp = "x"\n'
+        "[requires.devices]\nx3130-upstream = []\n"
+    )
+    found = own_profile(tmp_path, "", 'summary = "mine"\nbase = "wide"').get("mine")
+    assert found.resolve({"wide": 7}) == {"memory": 512, "cpus": 2, "append": "", "wide": 7}
+    assert {"pcie-root-port", "x3130-upstream"} <= set(found.requires.devices)
+
+
+def test_base_machines_that_extend_each_other_are_refused(tmp_path: Path) -> None:
+    bases = tmp_path / "bases"
+    bases.mkdir()
+    for name, other in (("a", "b"), ("b", "a")):
+        (bases / f"{name}.toml").write_text(f'base = "{other}"\nsummary = "x"\n')
+    with pytest.raises(UsageError, match="there is no base machine 'a'"):
+        own_profile(tmp_path, "", 'summary = "mine"\nbase = "a"').get("mine")
