@@ -188,7 +188,8 @@ class Library:
             parameters |= base.parameters
         for name, kind in _OF_EVERY_BASE.items():
             if name not in parameters or parameters[name].type != kind:
-                raise UsageError(f"profile {path}: its base machine {own.base} needs the parameter {name}, of type {kind}")
+                needed = f"its base machine {own.base} needs the parameter {name}, of type {kind}"
+                raise UsageError(f"profile {path}: {needed}")
         return Profile(
             path.stem, own.summary, own.base, own.hotplug, own.pfs, {**parameters, **own.parameters},
             (*(rule for base in reversed(bases) for rule in base.rules), *own.rules),
