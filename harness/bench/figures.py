@@ -54,7 +54,9 @@ class Results(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise UsageError(f"{origin} is no output of `harness bench --json`: {error.errors()[0]['msg']}") from error
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "all of it"
+            raise UsageError(f"{origin} is no output of `harness bench --json`: {where}: {first['msg']}") from error
 
 
 def yardstick() -> float:
@@ -73,15 +75,19 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> Figure:
     return Figure(unit="x", values=[pairs[0], middle, pairs[-1]], larger_is_better=True)
 
 
+def check_comparable(now: Mapping[str, object], before: Results) -> None:
+    """Raise `UsageError` where a run of what `now` describes says nothing of another kernel, QEMU or accelerator."""
+    for name in _OF_ONE_KIND:
+        if now.get(name) != before.about.get(name):
+            raise UsageError(f"runs of {name} {before.about.get(name)} and {now.get(name)} cannot be compared")
+
+
 def worse(now: Results, before: Results) -> Iterator[str]:
     """Say what got worse from one run to another by more than either spread explains.
 
     Times are first divided by how long the yardstick took, so that a slow hour of the machine is not held against
-    the harness. Raises `UsageError` where the runs are not of the same kernel, QEMU and accelerator.
+    the harness.
     """
-    for name in _OF_ONE_KIND:
-        if now.about.get(name) != before.about.get(name):
-            raise UsageError(f"runs of {name} {before.about.get(name)} and {now.about.get(name)} cannot be compared")
     speed = now.yardstick_s / before.yardstick_s
     for name, figure in now.figures.items():
         old = before.figures.get(name)

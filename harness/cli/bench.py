@@ -49,7 +49,10 @@ def bench(
     store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel)
     run = record.new_run()
     plan = Plan(lambda profile: flags.spec(store, profile, None), flags.starter(store, run), run, count, clones)
-    flags.announce(plan.spec("minimal").parts)
+    minimal = plan.spec("minimal")
+    if before is not None:
+        figures.check_comparable(minimal.about(), before)
+    flags.announce(minimal.parts)
     measurement = Measurement(plan, store.settings.boot_timeout, _teller(output.console(stderr=True)))
     results = measurement.all(suite=_flags_of(kernel, modules, qemu, accel) if suite else None)
     from harness.bench import plot

@@ -79,8 +79,8 @@ class Spec:
         line = _renderer(self.folders).command_line(self.profile, self.parameters, software, wiring)
         for name in ("qmp", "console", "link"):
             if not any(getattr(wiring, name) in (option.argument or "") for option in line.machine):
-                base = f"base machine {self.profile.base}"
-                raise UsageError(f"profile {self.profile.name}: {base} must give a -chardev to {{{{ wiring.{name} }}}}")
+                lacking = f"base machine {self.profile.base} must give a -chardev to {{{{ wiring.{name} }}}}"
+                raise UsageError(f"profile {self.profile.name}: {lacking} (is super() missing in a block machine?)")
         return line
 
     def _memory(self, ram: Path, **how: Any) -> tuple[Option, ...]:

@@ -198,12 +198,13 @@ class Library:
 
     def _bases(self, name: str | None, asked_by: Path) -> Iterator[_BaseDefinition]:
         """Give a base machine and those that it extends, nearest first."""
-        seen = []
+        seen: list[str] = []
         while name is not None:
             candidates = (folder / _BASES / f"{name}.toml" for folder in self.folders)
             path = next((candidate for candidate in candidates if candidate.is_file()), None)
             if path is None or name in seen:
-                raise UsageError(f"profile {asked_by}: there is no base machine {name!r}")
+                known = {one.stem for folder in self.folders for one in (folder / _BASES).glob("*.toml")} - set(seen)
+                raise UsageError(f"profile {asked_by}: {unknown('base machine', name, known)}")
             base = toml.read(path, _BaseDefinition, "profile")
             yield base
             seen.append(name)

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.runtime import Context
 
-from harness.errors import UsageError
+from harness.errors import UsageError, unknown
 from harness.qemu.options import Option, parse
 from harness.qemu.profile import Profile, Value
 
@@ -102,11 +102,19 @@ class Renderer:
         return line
 
     def _check_outside(self, name: str) -> None:
-        """Refuse options outside the blocks of a template that extends another: Jinja drops them without a word."""
+        """Refuse what Jinja drops without a word from a template that extends another: what is in no block of that."""
         source, _, _ = self._loader.get_source(self._environment, name)
-        body = self._environment.parse(source, name).body
-        if any(isinstance(node, nodes.Extends) for node in body) and any(map(_speaks, body)):
+        tree = self._environment.parse(source, name)
+        if not any(isinstance(node, nodes.Extends) for node in tree.body):
+            return
+        if any(map(_speaks, tree.body)):
             raise UsageError(_OUTSIDE.format(name))
+        known = {"machine", "plugged"}
+        for parent in meta.find_referenced_templates(tree):
+            known |= set(self._environment.get_template(parent).blocks) if parent else set()
+        for block in tree.body:
+            if isinstance(block, nodes.Block) and block.name not in known:
+                raise UsageError(f"template {name}: {unknown('block', block.name, known)}")
 
 
 def _speaks(node: nodes.Node) -> bool:

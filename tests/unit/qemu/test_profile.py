@@ -104,7 +104,7 @@ def test_half_a_profile_of_ones_own_does_not_give_way_to_a_built_in_one(tmp_path
     [
         ("summary = ", "is not TOML"),
         ("hotplug = true", "summary: Field required"),
-        ('summary = "x"\nbase = "vax"', "no base machine 'vax'"),
+        ('summary = "x"\nbase = "vax"', "unknown base machine 'vax'"),
         ('summary = "x"\ncolour = 1', "colour: Extra inputs are not permitted"),
     ],
 )
@@ -179,5 +179,5 @@ def test_base_machines_that_extend_each_other_are_refused(tmp_path: Path) -> Non
     bases.mkdir()
     for name, other in (("a", "b"), ("b", "a")):
         (bases / f"{name}.toml").write_text(f'base = "{other}"\nsummary = "x"\n')
-    with pytest.raises(UsageError, match="there is no base machine 'a'"):
+    with pytest.raises(UsageError, match="unknown base machine 'a'"):
         own_profile(tmp_path, "", 'summary = "mine"\nbase = "a"').get("mine")

@@ -198,3 +198,9 @@ def test_an_option_that_is_in_none_of_the_two_blocks_or_not_once_is_refused(tmp_
 def test_a_name_that_is_undefined_in_a_block_is_named(tmp_path: Path, block: str) -> None:
     template = f"{{% block {block} %}}\n-m {{{{ nowhere }}}}\n{{% endblock %}}\n"
     assert refused(tmp_path, template) == "template mine.j2: 'nowhere' is undefined"
+
+
+def test_a_misspelt_block_is_refused_for_its_devices_would_be_dropped(tmp_path: Path) -> None:
+    template = '{% extends "bases/q35.j2" %}\n{% block pluged %}\n-device x\n{% endblock %}\n'
+    told = refused(tmp_path, template)
+    assert told == "template mine.j2: unknown block 'pluged'; did you mean 'plugged'? (there are: machine, plugged)"
