@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness import paths
 from harness.bench import clones as clones_of
@@ -48,12 +47,13 @@ def bench(
     before = None if compare is None else _read(compare)
     store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel)
     run = record.new_run()
-    plan = Plan(lambda profile: flags.spec(store, profile, None), flags.starter(store, run), run, count, clones)
+    specs = functools.cache(lambda profile: flags.spec(store, profile, None))  # each asks QEMU what it has
+    plan = Plan(specs, flags.starter(store, run), run, count, clones)
     minimal = plan.spec("minimal")
     if before is not None:
         figures.check_comparable(minimal.about(), before)
     flags.announce(minimal.parts)
-    measurement = Measurement(plan, store.settings.boot_timeout, _teller(output.console(stderr=True)))
+    measurement = Measurement(plan, store.settings.boot_timeout, output.console(stderr=True).print)
     results = measurement.all(suite=_flags_of(kernel, modules, qemu, accel) if suite else None)
     from harness.bench import plot
 
@@ -107,10 +107,6 @@ def _read(path: Path) -> Results:
 def _flags_of(*values: object) -> list[str]:
     names = ("--kernel", "--modules", "--qemu", "--accel")
     return [word for name, value in zip(names, values, strict=True) if value for word in (name, str(value))]
-
-
-def _teller(console: Console) -> Callable[[str], None]:
-    return lambda line: console.print(line)
 
 
 def _print(results: Results, pictures: list[Path]) -> None:

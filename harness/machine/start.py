@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,8 +19,6 @@ from harness.machine.spec import Spec
 from harness.provision.cache import Cache, digest, explained
 from harness.qemu.options import argv
 from harness.qemu.template import Wiring
-
-_log = logging.getLogger(__name__)
 
 _KIND = "checkpoints"
 _FORMAT = 2
