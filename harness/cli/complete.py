@@ -9,7 +9,7 @@ import typer
 
 from harness import config, paths
 from harness.errors import HarnessError
-from harness.qemu.profile import Library
+from harness.qemu.library import Library
 
 
 def profiles(context: typer.Context, incomplete: str) -> list[str]:

@@ -22,7 +22,7 @@ from harness.provision import kernel as kernels
 from harness.provision import qemu as qemus
 from harness.provision.cache import Entry
 from harness.qemu import accel as accelerators
-from harness.qemu.profile import Library
+from harness.qemu.library import Library
 
 _TOOLS = {"apt-get": "apt", "dpkg-deb": "dpkg", "setpriv": "util-linux"}
 _DISK_NEEDED = 1_500_000_000

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from harness import config
 from harness.cli import complete, flags, output
-from harness.qemu.profile import Library, Parameter, Profile
+from harness.qemu.library import Library
+from harness.qemu.profile import Parameter, Profile
 
 
 def profiles(

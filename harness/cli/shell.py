@@ -18,7 +18,6 @@ from harness.machine import record
 from harness.machine.machine import Machine
 from harness.outcome import Exit
 from harness.provision.keys import Keys
-from harness.qemu import options
 from harness.qemu.template import Wiring
 from harness.text import printable
 
@@ -48,7 +47,7 @@ def shell(
     machine_spec = flags.spec(store, profile, param)
     if dry_run:
         wiring = Wiring.by_hand(ssh_port)
-        typer.echo(options.shell(str(machine_spec.parts.qemu.path), machine_spec.command_line(wiring)))
+        typer.echo(machine_spec.by_hand(machine_spec.command_line(wiring), wiring))
         typer.echo(f"{_ssh(machine_spec.parts.keys, wiring.ssh_port)}\nCtrl-A x ends it.", err=True)
         return
     flags.announce(machine_spec.parts)

@@ -7,12 +7,13 @@ import logging
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.deadline import Deadline, DeadlineExpired
+from harness.device.device import Device
 from harness.errors import CouldNotRun, GuestFailure, MachineLost, Stage
 from harness.guest import agent
 from harness.guest.console import Console
@@ -20,11 +21,12 @@ from harness.guest.guest import Guest
 from harness.guest.link import Link
 from harness.guest.pci import Function
 from harness.guest.ssh import GuestLost, GuestTimeout, Session
-from harness.machine import checkpoint, plugging, record, topology
+from harness.machine import checkpoint, devices, plugging, record, topology
 from harness.machine.checkpoint import Checkpoint, NotMigrated
 from harness.machine.health import Health
 from harness.machine.spec import Spec
 from harness.qemu import options, runtime
+from harness.qemu.hotplug import Plug
 from harness.qemu.loop import the_loop
 from harness.qemu.options import Option
 from harness.qemu.process import QemuProcess
@@ -68,6 +70,10 @@ class Machine:
         self.start: Literal["cold", "base", "clone"] = "cold"
         self.refuses_checkpoint = False
         self.milestones: dict[str, float] = {}
+        self.devices: dict[str, Device] = {}
+        self._folder: Path | None = None
+        self._wiring = Wiring.by_hand()
+        self._attached: dict[str, Plug] = {}
         self._link: Link | None = None
         self._stack = ExitStack()
         self._started = 0.0
@@ -137,20 +143,35 @@ class Machine:
             self.health.restored()
             self._connect(deadline)
             self.health.connected()
-            plugging.plug(self.qmp, self.guest, self.spec.plugs(), deadline, self._reached)
+            plugging.plug(self.qmp, self.guest, self.spec.plugs(self._wiring), deadline, self._reached)
 
     def plug(self, name: str, timeout: float = _PLUG_TIMEOUT) -> None:
-        """Plug a device of the profile in again, and wait until the guest's kernel has finished with it.
+        """Plug a device of the profile, or one that was attached, in again; waits until the guest has finished with it.
 
-        Raises `LookupError` for a name that the profile does not plug, `GuestTimeout`.
+        Raises `LookupError` for a name that is none, `GuestTimeout`.
         """
-        plugs = {one.name: one for one in self.spec.plugs()}
+        plugs = {one.name: one for one in self.spec.plugs(self._wiring)} | self._attached
         if name not in plugs:
             raise LookupError(
                 f"profile {self.spec.profile.name} plugs no {name!r}, but {', '.join(plugs) or 'nothing'}"
             )
         with _guest_late():
             plugging.plug(self.qmp, self.guest, [plugs[name]], Deadline(timeout, f"plugging {name}"))
+
+    def attach(self, device: Device, bus: str, name: str = "attached0", timeout: float = _PLUG_TIMEOUT) -> Function:
+        """Serve a device of the test's own and plug it into an empty `bus`; gives the guest's view of it.
+
+        It is ready when the guest's kernel has finished with it, and served until the machine ends. Raises
+        `CommandRefused` where QEMU refuses it, `GuestTimeout` where the guest does not see it.
+        """
+        if name in self.devices:
+            raise LookupError(f"the machine has a device {name!r} already: attach this one under another name")
+        self._serve({name: device})
+        socket = {"type": "unix", "path": self._wiring.device(name)}
+        properties = {"driver": "vfio-user-pci", "id": name, "bus": bus, "socket": socket}
+        self._attached[name] = Plug(name, "-device", properties)
+        self.plug(name, timeout)
+        return self.function(name)
 
     def unplug(self, name: str, timeout: float = _PLUG_TIMEOUT) -> None:
         """Unplug a device, and wait until the guest has let go of it. Raises `CommandRefused` or `GuestTimeout`."""
@@ -182,6 +203,7 @@ class Machine:
         else:
             self.settle()
         self._check_records()
+        devices.check(self.devices.values())
 
     def settle(self) -> None:
         """Wait until what QEMU has written has arrived, and where QEMU is ending, for its end."""
@@ -219,12 +241,17 @@ class Machine:
         """Start QEMU, with `greeting` as what the guest's SSH server has said on the link before."""
         self._started = time.monotonic()
         folder = self._stack.enter_context(runtime.private_folder())
+        self._folder = folder
+        if self.start != "base":  # which has nothing plugged
+            self._serve(self.spec.devices())
         self._stack.callback(self.console.close)
         self._stack.callback(self.qmp.close)
         self._stack.callback(self.session.close)
         with _listening(folder / "qmp.sock") as qmp, _listening(folder / "debug.sock") as debug, \
                 _listening(folder / "console.sock") as console, _listening(folder / "link.sock") as link:  # fmt: skip
-            wiring = Wiring(_handed(qmp), _handed(debug), _handed(console, wait=True), _handed(link), ssh_port)
+            wiring = self._wiring = Wiring(
+                _handed(qmp), _handed(debug), _handed(console, wait=True), _handed(link), ssh_port, devices=str(folder)
+            )
             self._note_argv(line, ssh_port)
             program = str(self.spec.parts.qemu.path)
             argv = [program, *options.argv(line(wiring))]
@@ -240,6 +267,13 @@ class Machine:
         self.debug_socket = folder / "debug.sock"
         self.qmp.connect(to_qmp, deadline)
 
+    def _serve(self, made: Mapping[str, Device]) -> None:
+        """Serve devices, each at its socket, until the machine ends."""
+        assert self._folder is not None  # noqa: S101 - _start() comes first
+        for name, device in made.items():
+            socket, log = self._folder / f"{name}.sock", self.directory / f"device-{name}.jsonl"
+            self.devices[name] = self._stack.enter_context(devices.at_socket(device, socket, log))
+
     def _note_argv(self, line: _CommandLine, ssh_port: int) -> None:
         """Write down what is run, but for the wiring: QEMU gets its sockets open, and a shell cannot do that.
 
@@ -248,7 +282,8 @@ class Machine:
         lines = {"argv": line, **({"argv-cold": self.spec.command_line} if self.start == "clone" else {})}
         with record.told(self.directory):
             for name, one in lines.items():
-                text = options.shell(str(self.spec.parts.qemu.path), one(Wiring.by_hand(ssh_port)))
+                wiring = Wiring.by_hand(ssh_port)
+                text = self.spec.by_hand(one(wiring), wiring)
                 (self.directory / name).write_text(text + "\n", encoding="utf-8")
 
     def _connect(self, deadline: Deadline) -> None:

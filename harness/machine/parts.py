@@ -19,7 +19,8 @@ from harness.provision.keys import Keys
 from harness.provision.progress import Progress
 from harness.provision.qemu import Qemu
 from harness.qemu import accel
-from harness.qemu.profile import Library, Profile, joined
+from harness.qemu.library import Library, joined
+from harness.qemu.profile import Profile
 
 _log = logging.getLogger(__name__)
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.device.device import Device
 from harness.errors import UsageError
+from harness.machine import devices
 from harness.machine.parts import Parts
-from harness.qemu import hotplug
+from harness.qemu import hotplug, options
 from harness.qemu.hotplug import Plug
 from harness.qemu.options import Option
 from harness.qemu.profile import Profile, Value
@@ -59,10 +61,20 @@ class Spec:
         memory = self._memory(ram, share=False, readonly=True, rom="off")
         return (*line.machine, *at_start, *memory, Option("-incoming", "defer"), Option("-S"))
 
-    def plugs(self) -> list[Plug]:
-        """Give what is plugged into a clone, in order."""
-        plugs, _ = hotplug.split(self._rendered(Wiring.by_hand()).plugged)
+    def plugs(self, wiring: Wiring | None = None) -> list[Plug]:
+        """Give what is plugged into a clone, in order; for a clone that runs, with its own `wiring`."""
+        plugs, _ = hotplug.split(self._rendered(wiring or Wiring.by_hand()).plugged)
         return plugs
+
+    def devices(self) -> dict[str, Device]:
+        """Make the devices that live in Python, by their QEMU ids. Raises `UsageError`."""
+        return devices.made(self.profile, self.parameters)
+
+    def by_hand(self, line: tuple[Option, ...], wiring: Wiring) -> str:
+        """Give a command line to paste, with what has to run before it."""
+        before = devices.by_hand(self.profile.served(self.parameters), wiring)
+        first = "".join(f"# first, in another terminal: {command}\n" for command in before)
+        return first + options.shell(str(self.parts.qemu.path), line)
 
     def about(self) -> dict[str, Any]:
         """Give what a record of a run says of its machine."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fixtures: `machine`, `shared_machine`, `boot`, `guest`, `pf`, `pfs`."""
+"""The fixtures: `machine`, `shared_machine`, `boot`, `guest`, `pf`, `pfs`, `device`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from harness.device.device import Device
 from harness.errors import UsageError
 from harness.guest.guest import Guest
 from harness.guest.pci import Function
@@ -95,6 +96,14 @@ def pf(pfs: list[Function]) -> Function:
     if not pfs:
         raise UsageError("the fixture pf needs a profile with a PF")
     return pfs[0]
+
+
+@pytest.fixture
+def device(machine: Machine) -> Device:
+    """The first Python device of the test's machine: its registers, the log of all accesses, its faults."""
+    if not machine.devices:
+        raise UsageError("the fixture device needs a profile with a device that lives in Python")
+    return next(iter(machine.devices.values()))
 
 
 def _id(mark: pytest.Mark) -> str:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,27 +12,24 @@ from jinja2 import StrictUndefined, TemplateError, Undefined
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness import paths
 from harness.errors import UsageError, unknown
-from harness.provision import toml
 
 Value = int | bool | str
 Parameters = Mapping[str, Value]
 
-_BASES = "bases"
-_OF_EVERY_BASE = {"memory": "int", "append": "str"}
-"""Parameters that the harness itself reads: guest memory in MiB, further words for the kernel's command line."""
 _WORDS_OF_BOOL = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
 _expressions = SandboxedEnvironment(undefined=StrictUndefined)
 _MISTAKES = (TemplateError, TypeError, ValueError, ArithmeticError)
 """What a mistaken expression raises."""
 
 
-class _Data(BaseModel):
+class Data(BaseModel):
+    """Something that stands in a profile's file: of this shape, and no other."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Parameter(_Data):
+class Parameter(Data):
     """One parameter: its type, its default (`default_from` computes it from the others), its range."""
 
     type: Literal["int", "bool", "str"]
@@ -72,40 +69,37 @@ class Parameter(_Data):
         return parsed
 
 
-class Rule(_Data):
+class Rule(Data):
     """A rule between parameters: an expression that must hold, and what to say where it does not."""
 
     require: str
     message: str
 
 
-class Requirements(_Data):
+class Requirements(Data):
     """What a profile needs: devices (and properties of them) of QEMU, options of the guest's kernel."""
 
     devices: dict[str, frozenset[str]] = Field(default_factory=dict)
     kernel: frozenset[str] = frozenset()
 
 
-class _Definition(_Data):
-    summary: str
-    parameters: dict[str, Parameter] = Field(default_factory=dict)
-    rules: tuple[Rule, ...] = ()
-    requires: Requirements = Requirements()
+class Served(Data):
+    """A device that lives in Python: the name of its model, and what that is made with.
 
+    In a profile the arguments are values, or expressions over its parameters; without any, the profile's own parameters
+    go to the model, each under its name. Resolved, they are values.
+    """
 
-class _BaseDefinition(_Definition):
-    base: str | None = None
-
-
-class _ProfileDefinition(_Definition):
-    base: str = "q35"
-    hotplug: bool = True
-    pfs: tuple[str, ...] = ()
+    model: str
+    arguments: dict[str, Value] | None = None
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A profile joined with its base machine. `pfs` are the QEMU ids of its physical functions, in order."""
+    """A profile joined with its base machine.
+
+    `pfs` are the QEMU ids of its physical functions, in order; `devices` those that are served to QEMU from Python.
+    """
 
     name: str
     summary: str
@@ -116,6 +110,20 @@ class Profile:
     rules: tuple[Rule, ...]
     requires: Requirements
     folder: Path
+    devices: Mapping[str, Served] = field(default_factory=dict)
+
+    def served(self, values: Parameters) -> dict[str, Served]:
+        """Give the Python devices with the arguments that resolved parameters give them. Raises `UsageError`."""
+        return {
+            name: Served(
+                model=one.model,
+                arguments={
+                    argument: self._evaluate(said, values) if isinstance(said, str) else said
+                    for argument, said in (one.arguments or {}).items()
+                },
+            )
+            for name, one in self.devices.items()
+        }
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Value]:
         """Give all parameters, checked: those `given`, and the defaults of the others.
@@ -153,77 +161,6 @@ class Profile:
             return _expressions.from_string(message).render(values)
         except _MISTAKES as error:
             raise UsageError(f"profile {self.name}: the message {message!r} does not render: {error}") from error
-
-
-class Library:
-    """All profiles in reach: the user's own folders first, then the built-in ones."""
-
-    def __init__(self, own: Iterable[Path] = ()) -> None:
-        self.folders = (*own, paths.profiles())
-        for folder in self.folders:
-            if not folder.is_dir():
-                raise UsageError(f"profile folder {folder}: no such folder")
-
-    def names(self) -> list[str]:
-        """List all names that can be asked for. A `.toml` without a `.j2` beside it is something else of the user's."""
-        return sorted({path.stem for path in self._definitions() if _template(path).is_file()})
-
-    def get(self, name: str) -> Profile:
-        """Read one profile; raises `UsageError` for an unknown name or a file that is not as it should be."""
-        path = next((path for path in self._definitions() if path.stem == name), None)
-        if path is None:
-            raise UsageError(unknown("profile", name, self.names()))
-        return self._read(path)
-
-    def _definitions(self) -> Iterator[Path]:
-        return (path for folder in self.folders for path in folder.glob("*.toml"))
-
-    def _read(self, path: Path) -> Profile:
-        if not _template(path).is_file():
-            raise UsageError(f"profile {path}: its template {_template(path).name} is missing beside it")
-        own = toml.read(path, _ProfileDefinition, "profile")
-        bases = list(self._bases(own.base, path))
-        parameters: dict[str, Parameter] = {}
-        for base in reversed(bases):
-            parameters |= base.parameters
-        for name, kind in _OF_EVERY_BASE.items():
-            if name not in parameters or parameters[name].type != kind:
-                needed = f"its base machine {own.base} needs the parameter {name}, of type {kind}"
-                raise UsageError(f"profile {path}: {needed}")
-        return Profile(
-            path.stem, own.summary, own.base, own.hotplug, own.pfs, {**parameters, **own.parameters},
-            (*(rule for base in reversed(bases) for rule in base.rules), *own.rules),
-            joined([*(base.requires for base in bases), own.requires]), path.parent,
-        )  # fmt: skip
-
-    def _bases(self, name: str | None, asked_by: Path) -> Iterator[_BaseDefinition]:
-        """Give a base machine and those that it extends, nearest first."""
-        seen: list[str] = []
-        while name is not None:
-            candidates = (folder / _BASES / f"{name}.toml" for folder in self.folders)
-            path = next((candidate for candidate in candidates if candidate.is_file()), None)
-            if path is None or name in seen:
-                known = {one.stem for folder in self.folders for one in (folder / _BASES).glob("*.toml")} - set(seen)
-                raise UsageError(f"profile {asked_by}: {unknown('base machine', name, known)}")
-            base = toml.read(path, _BaseDefinition, "profile")
-            yield base
-            seen.append(name)
-            name, asked_by = base.base, path
-
-
-def joined(requirements: Iterable[Requirements]) -> Requirements:
-    """Give what satisfies all of these requirements."""
-    devices: dict[str, frozenset[str]] = {}
-    kernel: frozenset[str] = frozenset()
-    for one in requirements:
-        kernel |= one.kernel
-        for device, properties in one.devices.items():
-            devices[device] = devices.get(device, frozenset()) | properties
-    return Requirements(devices=devices, kernel=kernel)
-
-
-def _template(definition: Path) -> Path:
-    return definition.with_suffix(".j2")
 
 
 def _parse(kind: str, value: Any) -> Value | None:

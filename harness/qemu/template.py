@@ -27,7 +27,8 @@ SSH_PORT_BY_HAND = 2222
 class Wiring:
     """How QEMU's control sockets, the console and the guest's link reach the harness, as `-chardev` arguments.
 
-    With `monitor` the console carries QEMU's monitor too: Ctrl-A c turns to it, Ctrl-A x ends QEMU.
+    With `monitor` the console carries QEMU's monitor too: Ctrl-A c turns to it, Ctrl-A x ends QEMU. `devices` is the
+    folder of the sockets at which Python devices are served.
     """
 
     qmp: str
@@ -36,6 +37,11 @@ class Wiring:
     link: str
     ssh_port: int = SSH_PORT_BY_KERNEL
     monitor: bool = False
+    devices: str = ""
+
+    def device(self, name: str) -> str:
+        """Give the path of the socket at which a Python device is served."""
+        return str(Path(self.devices) / f"{name}.sock")
 
     @classmethod
     def by_hand(cls, ssh_port: int = SSH_PORT_BY_KERNEL) -> Wiring:

@@ -12,7 +12,7 @@ from harness.judge import Judge
 from harness.machine.parts import Store
 from harness.machine.spec import Spec
 from harness.machine.start import Starter
-from harness.qemu.profile import Library
+from harness.qemu.library import Library
 
 TEMPLATE = """{%% extends "bases/%s.j2" %%}
 {%% block plugged %%}

@@ -13,7 +13,7 @@ import pytest
 
 from harness.cli import main
 from harness.config import ENV_PREFIX
-from harness.qemu.profile import Library, joined
+from harness.qemu.library import Library, joined
 
 NO_MIRROR = "http://127.0.0.1:9/"
 

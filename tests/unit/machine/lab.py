@@ -20,7 +20,7 @@ from harness.provision.kernel import Kernel
 from harness.provision.keys import Keys
 from harness.provision.qemu import Qemu
 from harness.qemu.accel import Choice
-from harness.qemu.profile import Library
+from harness.qemu.library import Library
 
 HOTPLUG = {"ACPI": "y", "HOTPLUG_PCI": "y", "HOTPLUG_PCI_ACPI": "y", "VMGENID": "y"}
 RAM = b"ram" * 1000

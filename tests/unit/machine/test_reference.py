@@ -17,7 +17,8 @@ from harness.machine.reference import KernelDoesNotBoot, Reference
 from harness.machine.spec import Spec
 from harness.machine.start import Starter
 from harness.provision.kernel import REFERENCE
-from harness.qemu.profile import Library, Profile, Value
+from harness.qemu.library import Library
+from harness.qemu.profile import Profile, Value
 
 
 def lost_at(stage: Stage, *, complained: bool = False) -> MachineLost:

@@ -21,7 +21,8 @@ from harness.pytest_plugin import started as module
 from harness.pytest_plugin.case import Case
 from harness.pytest_plugin.options import RUN
 from harness.pytest_plugin.started import Pool, started
-from harness.qemu.profile import Library, Profile
+from harness.qemu.library import Library
+from harness.qemu.profile import Profile
 
 LOST = MachineLost("lost", stage=Stage.KERNEL, detail="", complained=False)
 

@@ -11,8 +11,8 @@ import pytest
 
 from harness.errors import UsageError
 from harness.qemu.hotplug import Plug, split
+from harness.qemu.library import Library
 from harness.qemu.options import Option
-from harness.qemu.profile import Library
 from harness.qemu.template import CommandLine, Renderer, Software, Wiring
 
 

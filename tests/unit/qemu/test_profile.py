@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
+from harness.qemu.library import Library
 from harness.qemu.options import Option, parse, shell
-from harness.qemu.profile import Library
 from harness.qemu.template import Renderer, Software, Wiring
 
 SOFTWARE = Software("tcg", Path("/k,1"), Path("/i"))

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
+from harness.qemu.library import Library
 from harness.qemu.options import Option, shell
-from harness.qemu.profile import Library, Value
+from harness.qemu.profile import Value
 from harness.qemu.template import CommandLine, Renderer, Software, Wiring
 
 SOFTWARE = Software("kvm", Path("/k,1"), Path("/i i,2"), "panic=0 x=y,z")

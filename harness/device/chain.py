@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Walking the capability chains of a configuration space, as QEMU and kernels do, but with an end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from harness.device.registers import LayoutError
+
+_STATUS, _CAPABILITIES_LIST = 0x06, 1 << 4
+_POINTER = 0x34
+_END = 0x1000
+_EXTENDED = 0x100
+
+
+class Link(NamedTuple):
+    """One capability met on the way: where, its ID and version (0 for one of the first 256 bytes)."""
+
+    at: int
+    id: int
+    version: int
+
+
+def capabilities(config: bytes) -> Iterator[Link]:
+    """Walk the first 256 bytes. Raises `LayoutError` for a chain that has no end or leaves its page."""
+    if not config[_STATUS] & _CAPABILITIES_LIST:
+        return
+    at, came_from = config[_POINTER] & ~3, _POINTER
+    seen: set[int] = set()
+    while at:
+        if at in seen:
+            raise LayoutError(f"the chain of capabilities comes back to {at:#x}, from {came_from:#x}")
+        if at < 0x40:
+            raise LayoutError(f"the next pointer of the capability at {came_from:#x} leads to {at:#x}, into the header")
+        seen.add(at)
+        yield Link(at, config[at], 0)
+        came_from, at = at, config[at + 1] & ~3
+
+
+def extended(config: bytes) -> Iterator[Link]:
+    """Walk the extended capabilities; raises as `capabilities`. A header of zeros ends the walk."""
+    at, came_from = _EXTENDED, _EXTENDED
+    seen: set[int] = set()
+    while at and at + 4 <= len(config):
+        if at in seen:
+            raise LayoutError(f"the chain of extended capabilities comes back to {at:#x}, from {came_from:#x}")
+        if at < _EXTENDED:
+            raise LayoutError(
+                f"the next pointer of the extended capability at {came_from:#x} leads to {at:#x}, below {_EXTENDED:#x}"
+            )
+        seen.add(at)
+        header = int.from_bytes(config[at : at + 4], "little")
+        if header == 0:
+            return
+        yield Link(at, header & 0xFFFF, header >> 16 & 0xF)
+        came_from, at = at, header >> 20 & 0xFFC
+
+
+def check(config: bytes) -> None:
+    """Raise `LayoutError` for chains on which QEMU's vfio client would turn for ever or abort.
+
+    `vfio_ext_cap_max_size()` walks without looking where it was, and pcie_add_capability() asserts the place
+    (hw/vfio/pci.c and hw/pci/pcie.c).
+    """
+    if len(config) != _END:
+        raise LayoutError(f"configuration space of {len(config)} bytes: it has {_END}")
+    for _ in capabilities(config):
+        pass
+    for _ in extended(config):
+        pass

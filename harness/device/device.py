@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A PCIe function that lives in Python: what it declares, what happens to it, and what it does itself."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from harness.device.capabilities import Capability
+from harness.device.config_space import COMMAND_MASTER, Bar, ConfigSpace, Identity
+from harness.device.faults import Faults, NoReply
+from harness.device.log import AccessLog, Kind
+from harness.device.registers import Bank
+
+_log = logging.getLogger(__name__)
+
+CONFIG = 7
+"""The region that is configuration space; 0 to 5 are the BARs (VFIO_PCI_CONFIG_REGION_INDEX, linux/vfio.h)."""
+_INITIATE_FLR = 1 << 15  # Device Control, 7.5.3.4
+_MSIX_ENABLE, _MSIX_MASK_ALL = 1 << 15, 1 << 14
+
+
+class DmaError(Exception):
+    """Memory of the host could not be read or written by the device."""
+
+
+class Host(Protocol):
+    """What a device reaches while it is plugged in."""
+
+    def dma_read(self, address: int, count: int) -> bytes:
+        """Read memory; raises `DmaError`."""
+
+    def dma_write(self, address: int, data: bytes) -> None:
+        """Write memory; raises `DmaError`."""
+
+    def interrupt(self, vector: int) -> bool:
+        """Raise an MSI-X vector; False where the host has none for it now."""
+
+    def disconnect(self) -> None:
+        """Break the connection."""
+
+
+class Device:
+    """A function, declared; subclass it to give it behaviour.
+
+    A test reads and changes `config` and `bars`, looks into `log` and sets `faults`. Registers do by themselves what
+    their bits say; hooks (`Bank.on_read`, `Bank.on_write`) do the rest. They run while QEMU, and with it the guest,
+    waits for the answer: what takes longer, or does DMA, goes to `later`.
+
+    Raises `LayoutError` where what is declared cannot be.
+    """
+
+    def __init__(
+        self, identity: Identity, capabilities: Sequence[Capability] = (), bars: Mapping[int, Bar] | None = None
+    ) -> None:
+        bars = bars or {}
+        self.identity = identity
+        self.config = ConfigSpace(identity, capabilities, bars)
+        self.declared_bars = dict(bars)
+        self.bars = {index: Bank(bar.size, bar.registers, f"BAR {index}") for index, bar in bars.items()}
+        self.log = AccessLog()
+        self.faults = Faults()
+        self.lock = threading.RLock()
+        self.broken: Exception | None = None
+        self._regions: dict[int, Bank] = {**self.bars, CONFIG: self.config}
+        self._host: Host | None = None
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._worker: threading.Thread | None = None
+        self._prepare_express()
+        self._prepare_msix()
+
+    def on_reset(self) -> None:
+        """Do what a reset means beyond registers: called with the lock held, after they were reset."""
+
+    @property
+    def vectors(self) -> int:
+        """How many MSI-X vectors it has."""
+        return (self.config["msix_control"] & 0x7FF) + 1 if self.config.has_msix else 0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a QEMU is connected."""
+        return self._host is not None
+
+    def size(self, region: int) -> int:
+        """Give the bytes of a region, 0 for one that it does not have."""
+        return self._regions[region].size if region in self._regions else 0
+
+    def read(self, region: int, offset: int, count: int) -> bytes:
+        """Read as the bus does. Raises `NoReply`, and `KeyError` for a region that it does not have."""
+        bank = self._regions[region]
+        with self.lock:
+            data = bank.read(offset, count)
+        data = self.faults.on_read(region, offset, data)
+        self.log.add(Kind.READ, region, offset, count, int.from_bytes(data, "little"))
+        return data
+
+    def write(self, region: int, offset: int, data: bytes) -> None:
+        """Write as the bus does; raises as `read`."""
+        bank = self._regions[region]
+        self.log.add(Kind.WRITE, region, offset, len(data), int.from_bytes(data, "little"))
+        if not self.faults.on_write(region, offset, len(data)):
+            with self.lock:
+                bank.write(offset, data)
+
+    def reset(self, kind: Kind = Kind.RESET) -> None:
+        """Reset it: registers, interrupts, then what `on_reset` does."""
+        self.log.add(kind)
+        with self.lock:
+            for bank in self._regions.values():
+                bank.reset()
+            self.on_reset()
+
+    def later(self, job: Callable[[], None]) -> None:
+        """Do something after the access that is being answered, in a thread of the device's own, one after another.
+
+        A job holds no lock while it does DMA: QEMU may be waiting for the device meanwhile. What it raises makes the
+        device `broken`, but for a `DmaError`.
+        """
+        if self._worker is None:
+            self._worker = threading.Thread(target=self._work, name=f"{type(self).__name__} jobs", daemon=True)
+            self._worker.start()
+        self._jobs.put(job)
+
+    def dma_read(self, address: int, count: int) -> bytes:
+        """Read the guest's memory. Raises `DmaError`: not mapped, no bus mastering, no longer connected."""
+        data = self._master().dma_read(address, count)
+        self.log.add(Kind.DMA_READ, offset=address, length=count)
+        return data
+
+    def dma_write(self, address: int, data: bytes) -> None:
+        """Write the guest's memory; raises as `dma_read`."""
+        self._master().dma_write(address, data)
+        self.log.add(Kind.DMA_WRITE, offset=address, length=len(data))
+
+    def interrupt(self, vector: int) -> None:
+        """Raise an MSI-X vector; it stays pending while it is masked, or the guest has not enabled it."""
+        if not 0 <= vector < self.vectors:
+            raise ValueError(f"MSI-X vector {vector}: the device has {self.vectors}")
+        self.log.add(Kind.INTERRUPT, value=vector)
+        with self.lock:
+            if not self._deliver(vector):
+                self._set_pending(vector, pending=True)
+
+    def deliver_pending(self) -> None:
+        """Raise what is pending and can be raised now: called when the guest has enabled or unmasked vectors."""
+        with self.lock:
+            for vector in range(self.vectors):
+                if self._is_pending(vector) and self._deliver(vector):
+                    self._set_pending(vector, pending=False)
+
+    def attach(self, host: Host) -> None:
+        """Note that a QEMU is connected."""
+        self._host = host
+        self.log.add(Kind.CONNECTED)
+
+    def detach(self) -> None:
+        """Note that none is any more."""
+        self._host = None
+        self.log.add(Kind.DISCONNECTED)
+
+    def disconnect(self) -> None:
+        """Break the connection to QEMU, as a device that is torn out."""
+        if self._host is not None:
+            self._host.disconnect()
+
+    def fail(self, error: Exception) -> None:
+        """Note that the model itself is wrong; the first such error is kept."""
+        _log.error("%s: the model failed", type(self).__name__, exc_info=error)
+        self.broken = self.broken or error
+
+    def close(self) -> None:
+        """End its faults and its thread."""
+        self.faults.clear()
+        if self._worker is not None:
+            self._jobs.put(None)
+            self._worker.join()
+            self._worker = None
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                with suppress(DmaError):
+                    job()
+            except Exception as error:  # noqa: BLE001 - a model's mistake must reach the test, not end the thread
+                self.fail(error)
+
+    def _master(self) -> Host:
+        if self._host is None:
+            raise DmaError("no QEMU is connected")
+        if not self.config["command"] & COMMAND_MASTER:
+            raise DmaError("bus mastering is not enabled in Command")
+        return self._host
+
+    def _prepare_express(self) -> None:
+        names = {register.name for register in self.config.registers}
+        if "device_control" in names:
+            self.config.on_write("device_control", self._on_device_control)
+
+    def _on_device_control(self, _index: int, value: int) -> None:
+        if value & _INITIATE_FLR:
+            self.config["device_control"] = value & ~_INITIATE_FLR  # always reads as 0
+            if self.config["device_capabilities"] & 1 << 28:
+                self.reset(Kind.FLR)
+
+    def _prepare_msix(self) -> None:
+        self._pba = (0, 0)
+        if self.config.has_msix:
+            self._pba = self.config["msix_pba"] & 7, self.config["msix_pba"] & ~7
+            self.config.on_write("msix_control", lambda *_: self.deliver_pending())
+
+    def _deliver(self, vector: int) -> bool:
+        control = self.config["msix_control"]
+        if self._host is None or not control & _MSIX_ENABLE or control & _MSIX_MASK_ALL:
+            return False
+        return self._host.interrupt(vector)
+
+    def _is_pending(self, vector: int) -> bool:
+        bar, offset = self._pba
+        return bool(self.bars[bar].peek(offset + vector // 8, 1)[0] & 1 << vector % 8)
+
+    def _set_pending(self, vector: int, *, pending: bool) -> None:
+        bar, offset = self._pba
+        place = offset + vector // 8
+        byte = self.bars[bar].peek(place, 1)[0]
+        bit = 1 << vector % 8
+        self.bars[bar].poke(place, bytes([byte | bit if pending else byte & ~bit]))
+
+
+__all__ = ["CONFIG", "Device", "DmaError", "Host", "NoReply"]

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Device models by name: those that come with the harness, and `FILE.py:CLASS` for anybody's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from harness.device.device import Device
+from harness.device.siov import SiovDevice
+from harness.errors import UsageError, unknown
+
+BUILT_IN: Mapping[str, type[Device]] = {"siov": SiovDevice}
+_WORDS_OF_BOOL = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a model: its type, and its default (None: it must be given)."""
+
+    type: type
+    choices: tuple[str, ...]
+    default: Any
+
+    def read(self, value: Any) -> Any:
+        """Give `value` (text from a command line, or of the right type already); None when it is not."""
+        if self.choices:
+            return value if value in self.choices else None
+        if self.type is bool:
+            return value if isinstance(value, bool) else _WORDS_OF_BOOL.get(str(value).lower())
+        if self.type is int and isinstance(value, str):
+            try:
+                return int(value, 0)
+            except ValueError:
+                return None
+        return value if isinstance(value, self.type) and not isinstance(value, bool) else None
+
+    @property
+    def takes(self) -> str:
+        """What it takes, in words."""
+        if self.choices:
+            return " or ".join(self.choices)
+        return {bool: "on or off", int: "a whole number", str: "text"}.get(self.type, self.type.__name__)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A class of devices, and what it takes to make one."""
+
+    name: str
+    made: type[Device]
+
+    @property
+    def summary(self) -> str:
+        """The first line of what its class says of itself."""
+        return (inspect.getdoc(self.made) or "").partition("\n")[0]
+
+    @property
+    def arguments(self) -> dict[str, Argument]:
+        """What it takes, by name."""
+        hints = get_type_hints(vars(self.made).get("__init__", Device.__init__))
+        found = {}
+        for name, one in inspect.signature(self.made).parameters.items():
+            if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+                continue
+            kind = hints.get(name, str)
+            choices = get_args(kind) if not isinstance(kind, type) else ()
+            default = None if one.default is one.empty else one.default
+            found[name] = Argument(str if choices else kind, choices, default)
+        return found
+
+    def make(self, given: Mapping[str, Any]) -> Device:
+        """Make a device. Raises `UsageError` for arguments that it does not take, or takes otherwise."""
+        known = self.arguments
+        values = {}
+        for name, value in given.items():
+            if name not in known:
+                raise UsageError(f"device model {self.name}: {unknown('argument', name, known)}")
+            values[name] = known[name].read(value)
+            if values[name] is None:
+                raise UsageError(f"device model {self.name}: {name}={value}: it takes {known[name].takes}")
+        lacking = [name for name, one in known.items() if one.default is None and name not in values]
+        if lacking:
+            raise UsageError(f"device model {self.name} needs {', '.join(lacking)}")
+        return self.made(**values)
+
+
+def find(name: str, folder: Path | None = None) -> Model:
+    """Give a model: a built-in one, or the class in `FILE.py:CLASS`, a relative file counted from `folder`.
+
+    Raises `UsageError` where there is none.
+    """
+    file, colon, wanted = name.rpartition(":")
+    if not colon:
+        if name not in BUILT_IN:
+            raise UsageError(f"{unknown('device model', name, BUILT_IN)}, or FILE.py:CLASS for one of your own")
+        return Model(name, BUILT_IN[name])
+    path = (folder or Path.cwd()) / file
+    if not path.is_file():
+        raise UsageError(f"device model {name}: there is no file {path}")
+    found = getattr(_loaded(path), wanted, None)
+    if not (isinstance(found, type) and issubclass(found, Device)):
+        raise UsageError(f"device model {name}: {path} has no class {wanted} that is a harness.device.device.Device")
+    return Model(name, found)
+
+
+def _loaded(path: Path) -> Any:
+    """Import a file under a name of its own; a second time it is the same module."""
+    name = f"_iov_harness_model_{path.resolve().as_posix().replace('/', '_').replace('.', '_')}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"device model {path}: this is no Python file (its name must end with .py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UsageError(f"device model {path}: it cannot be imported: {type(error).__name__}: {error}") from error
+    return module
