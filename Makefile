@@ -12,7 +12,7 @@ REPORTS := build/reports
 # Guest tests run in this many workers: by default as many as there are cores, and memory for guests.
 JOBS ?= auto
 
-.PHONY: help setup demo test lint unit guest wheel bench clean
+.PHONY: help setup demo test lint unit device guest wheel bench clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -40,6 +40,10 @@ lint: $(READY)  ## ruff, mypy --strict, direction of imports
 unit: $(READY)
 	$(BIN)/python -m pytest tests/unit --junitxml=$(REPORTS)/unit.xml
 
+# Device models through QEMU's qtest, with no guest: seconds, so that what is wrong with a device is known before one boots.
+device: $(READY)
+	$(BIN)/python -m pytest tests/device --junitxml=$(REPORTS)/device.xml
+
 guest: $(READY)
 	$(BIN)/harness test tests/guest -n $(JOBS) --junit $(REPORTS)/guest.xml
 
@@ -54,7 +58,7 @@ wheel: $(READY)
 	reports=$$PWD/$(REPORTS) && cd "$$elsewhere" && \
 	venv/bin/harness test "tests/guest/sriov/test_attributes.py::test_a_pf_has_every_sriov_attribute" -k igb --junit "$$reports/wheel.xml"
 
-test: lint unit guest wheel  ## lint, then all tests
+test: lint unit device guest wheel  ## lint, then all tests
 
 bench: $(READY)  ## measure what boots, clones and the SR-IOV suite cost
 	$(BIN)/harness bench --suite

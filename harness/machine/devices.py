@@ -24,14 +24,15 @@ def made(profile: Profile, parameters: Mapping[str, Value]) -> dict[str, Device]
 
 
 @contextmanager
-def at_socket(device: Device, socket: Path, log: Path) -> Iterator[Device]:
-    """Serve a device while the block lasts, and write to `log` what was done to it."""
+def at_socket(device: Device, socket: Path, log: Path | None) -> Iterator[Device]:
+    """Serve a device while the block lasts; then write to `log`, where there is one, what was done to it."""
     try:
         with Server(device, socket):
             yield device
     finally:
-        with suppress(OSError):  # a full disk is nobody's fault, and the console's record tells of it
-            device.log.save(log)
+        if log is not None:
+            with suppress(OSError):  # a full disk is nobody's fault, and the console's record tells of it
+                device.log.save(log)
 
 
 def by_hand(served: Mapping[str, Served], wiring: Wiring) -> Iterator[str]:
