@@ -45,6 +45,19 @@ class Capability:
         """Whether it lies at 0x100 or above."""
         return self.version is not None
 
+    @property
+    def header_size(self) -> int:
+        """Bytes of its header."""
+        return 4 if self.is_extended else 2
+
+    def check(self) -> None:
+        """Raise `LayoutError` for a capability that cannot be."""
+        last_id = 0xFFFF if self.is_extended else 0xFF
+        if not 0 <= self.id <= last_id or not 0 <= (self.version or 0) <= 0xF:
+            raise LayoutError(f"capability {self.name}: ID {self.id:#x}, version {self.version} do not fit its header")
+        if self.size < self.header_size:
+            raise LayoutError(f"capability {self.name} of {self.size:#x} bytes: its header has {self.header_size}")
+
     def placed(self, at: int) -> Capability:
         """Give the same capability at a place of its own."""
         return replace(self, at=at)

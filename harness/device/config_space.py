@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.device import chain, layout
-from harness.device.capabilities import MSIX, Capability
+from harness.device.capabilities import Capability
 from harness.device.layout import Placed
 from harness.device.registers import Bank, LayoutError, Register
 
@@ -86,8 +86,8 @@ class ConfigSpace(Bank):
 
     @property
     def has_msix(self) -> bool:
-        """Whether it has the MSI-X capability."""
-        return self.has(MSIX, extended=False)
+        """Whether MSI-X was declared with its registers, by `capabilities.msix`: raw bytes are nothing to act upon."""
+        return "msix_control" in self._registers
 
     def has(self, id_: int, *, extended: bool = True) -> bool:
         """Tell whether a capability of this ID was declared."""

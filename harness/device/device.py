@@ -73,8 +73,11 @@ class Device:
         self._prepare_express()
         self._prepare_msix()
 
-    def on_reset(self) -> None:
-        """Do what a reset means beyond registers: called with the lock held, after they were reset."""
+    def on_reset(self, kind: Kind) -> None:
+        """Do what a reset means beyond registers: called with the lock held, after they were reset.
+
+        `kind` is RESET, after which the device is as at power-on, or FLR.
+        """
 
     @property
     def vectors(self) -> int:
@@ -113,7 +116,7 @@ class Device:
         with self.lock:
             for bank in self._regions.values():
                 bank.reset()
-            self.on_reset()
+            self.on_reset(kind)
 
     def later(self, job: Callable[[], None]) -> None:
         """Do something after the access that is being answered, in a thread of the device's own, one after another.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import NamedTuple
 
 from harness.device.capabilities import Capability
@@ -32,15 +33,12 @@ def placed(capabilities: Iterable[Capability]) -> list[Placed]:
     Raises `LayoutError` for one that overlaps another, or leaves its part of configuration space.
     """
     capabilities = list(capabilities)
-    extended = [one for one in capabilities if one.is_extended]
-    found = [
-        *_placed([one for one in capabilities if not one.is_extended], FIRST, EXTENDED),
-        *_placed(extended, EXTENDED, END),
-    ]
-    for one in found:
-        if extended and one.capability is extended[0] and one.at != EXTENDED:
-            raise LayoutError(f"capability {one.capability.name}: the first extended one lies at {EXTENDED:#x}")
-    return found
+    for capability in capabilities:
+        capability.check()
+    extended = list(_placed([one for one in capabilities if one.is_extended], EXTENDED, END))
+    if extended and extended[0].at != EXTENDED:
+        raise LayoutError(f"capability {extended[0].capability.name}: the first extended one lies at {EXTENDED:#x}")
+    return [*_placed([one for one in capabilities if not one.is_extended], FIRST, EXTENDED), *extended]
 
 
 def registers(chain: Sequence[Placed], taken: Collection[str]) -> Iterator[Register]:
@@ -51,7 +49,7 @@ def registers(chain: Sequence[Placed], taken: Collection[str]) -> Iterator[Regis
     names = set(taken)
     for one in chain:
         own = list(_own(one, _following(one, chain)))
-        suffixes = ("", *(f"_{number}" for number in range(2, len(chain) + 2)))
+        suffixes = (f"_{number}" if number > 1 else "" for number in count(1))
         suffix = next(s for s in suffixes if names.isdisjoint(register.name + s for register in own))
         for register in own:
             names.add(register.name + suffix)
@@ -89,10 +87,11 @@ def _following(one: Placed, chain: Sequence[Placed]) -> int:
 
 def _own(one: Placed, following: int) -> Iterator[Register]:
     capability = one.capability
+    size = capability.header_size
     if capability.version is None:
-        header, size = capability.id | following << 8, 2
+        header = capability.id | following << 8
     else:
-        header, size = capability.id | capability.version << 16 | following << 20, 4
+        header = capability.id | capability.version << 16 | following << 20
     yield Register(
         f"{_word(capability.name)}_header", one.at, size, header if capability.header is None else capability.header
     )

@@ -130,7 +130,7 @@ class AccessLog:
         """Write all entries that are there, one JSON object a line. Raises `OSError`."""
         with path.open("w", encoding="utf-8") as stream:
             for entry in self.entries():
-                stream.write(json.dumps(_plain(entry)) + "\n")
+                stream.write(json.dumps(plain(entry)) + "\n")
 
 
 def _is(entry: Entry, kind: Kind, region: int, offset: int | None) -> bool:
@@ -139,7 +139,8 @@ def _is(entry: Entry, kind: Kind, region: int, offset: int | None) -> bool:
     return offset is None or entry.offset <= offset < entry.offset + entry.length
 
 
-def _plain(entry: Entry) -> dict[str, Any]:
+def plain(entry: Entry) -> dict[str, Any]:
+    """Give an entry as `save` writes it."""
     fields = entry._asdict()
     if entry.kind in (Kind.RESET, Kind.FLR, Kind.CONNECTED, Kind.DISCONNECTED):
         fields = {name: fields[name] for name in ("time", "kind")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 from harness.errors import UsageError
@@ -142,12 +143,10 @@ class Bank:
     def read(self, offset: int, count: int) -> bytes:
         """Read as software does. Bytes outside are all ones, as a bus gives where nobody answers."""
         for register, hooks, _ in self._hooked.values():
-            if hooks and register.offset < offset + count and offset < register.end:
-                for index in _touched(register, offset, count):
-                    for hook in hooks:
-                        value = hook(index)
-                        if value is not None:
-                            self.set(register.name, value, index)
+            for index, hook in product(_touched(register, offset, count), hooks):
+                value = hook(index)
+                if value is not None:
+                    self.set(register.name, value, index)
         found = bytes(self._bytes[max(0, offset) : max(0, offset + count)]) if offset >= 0 else b""
         return found + b"\xff" * (count - len(found))
 
@@ -161,10 +160,8 @@ class Bank:
         value, rw, w1c, given = (int.from_bytes(part, "little") for part in parts)
         self._bytes[offset:end] = ((value & ~rw | given & rw) & ~(given & w1c)).to_bytes(len(data), "little")
         for register, _, hooks in self._hooked.values():
-            if hooks and register.offset < end and offset < register.end:
-                for index in _touched(register, offset, len(data)):
-                    for hook in hooks:
-                        hook(index, self.get(register.name, index))
+            for index, hook in product(_touched(register, offset, len(data)), hooks):
+                hook(index, self.get(register.name, index))
 
     def reset(self) -> None:
         """Let all registers hold what they do after a reset, but for their sticky bits. Calls no hooks."""
@@ -198,6 +195,5 @@ class Bank:
 
 def _touched(register: Register, offset: int, count: int) -> range:
     """Give the indices of the registers of a row that a range of bytes touches."""
-    first = max(0, offset - register.offset) // register.size
-    last = (min(register.end, offset + count) - 1 - register.offset) // register.size
-    return range(first, last + 1)
+    start, end = max(offset, register.offset) - register.offset, min(offset + count, register.end) - register.offset
+    return range(start // register.size, -(-end // register.size)) if start < end else range(0)

@@ -30,6 +30,7 @@ from harness.device import capabilities
 from harness.device.capabilities import Capability, Place
 from harness.device.config_space import Bar, Identity
 from harness.device.device import Device, DmaError
+from harness.device.log import Kind
 from harness.device.registers import LayoutError, Register
 
 REGISTERS, DOORBELLS, MSIX = 0, 2, 4
@@ -60,10 +61,10 @@ class Error(IntFlag):
 class SiovDevice(Device):
     """A PCIe endpoint with the SIOV capability; every field of that is free, also to be nonsense.
 
-    `siov_status` is what SIOV Status holds at power-on. Its bit 0 then follows the SDIs that are enabled; where it is
-    set from the start, it is as if some had been left enabled, until a reset. `place` is where the capability stands
-    among the extended ones. `all_ones_header` puts a header of all ones at the chain's end, `siov=False` leaves the
-    capability out, `intel_dvsec` adds Intel's older one.
+    `siov_status` is what SIOV Status holds at power-on, which is when QEMU takes the device and resets it. Its bit 0
+    then follows the SDIs that are enabled; where it is set from the start, it is as if some had been left enabled, up
+    to a function-level reset. `place` is where the capability stands among the extended ones. `all_ones_header` puts a
+    header of all ones at the chain's end, `siov=False` leaves the capability out, `intel_dvsec` adds Intel's older one.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class SiovDevice(Device):
         self.first_sdi_offset = first_sdi_offset
         self.sdi_stride = sdi_stride
         self._has_siov = siov
-        self._left_active = bool(siov_status & _ACTIVE)
+        self._active_at_power_on = self._left_active = bool(siov_status & _ACTIVE)
         self._enabled: dict[int, int] = {}
         self._generation = 0
         registers = self.bars[REGISTERS]
@@ -120,11 +121,11 @@ class SiovDevice(Device):
         """SIOV Status as software reads it."""
         return self.config["siov_status"]
 
-    def on_reset(self) -> None:
-        """Stop all SDIs: a reset of the function leaves none enabled, and lets no copy go on."""
+    def on_reset(self, kind: Kind) -> None:
+        """Stop all SDIs: a reset leaves none enabled, and lets no copy go on."""
         self._generation += 1
         self._enabled.clear()
-        self._left_active = False
+        self._left_active = kind is not Kind.FLR and self._active_at_power_on
         self._show_status()
 
     def _control(self, sdi: int, *, enable: bool) -> None:

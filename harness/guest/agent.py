@@ -115,6 +115,15 @@ def remove(module: str) -> Call:
     return Call("remove", module, what=f"unloading {module}")
 
 
+def syscall(number: int, *arguments: int | bytes, what: str = "") -> Call:
+    """Do any system call; bytes are a buffer, which the kernel may write to. See `result`.
+
+    What it leaves behind, such as open files, stays as long as the connection.
+    """
+    words = (f"={one.hex()}" if isinstance(one, bytes) else str(one) for one in arguments)
+    return Call("syscall", "", (str(number), *words), what or f"system call {number}")
+
+
 def clock(seconds: float) -> Call:
     """Set the guest's clock, to seconds since the epoch."""
     whole = int(seconds)
@@ -203,6 +212,15 @@ def _limit(channel: paramiko.Channel, deadline: Deadline) -> None:
     if deadline.expired:
         raise TimeoutError
     channel.settimeout(max(0.01, deadline.remaining()))
+
+
+def result(answer: Answer) -> tuple[int, list[bytes]]:
+    """Give what a `syscall` returned, and what its buffers then held. Raises `GuestErrno` where it failed."""
+    try:
+        value, *buffers = answer.value().decode("ascii").split()
+        return int(value), [bytes.fromhex(buffer) for buffer in buffers]
+    except ValueError as error:
+        raise GuestLost(f"the agent in the guest answers nonsense: {answer.data[:80]!r}") from error
 
 
 def _request(call: Call, number: int) -> str:

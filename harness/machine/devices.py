@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shlex
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 from harness.device import models
 from harness.device.device import Device
 from harness.device.vfio_user.server import Server
-from harness.qemu.profile import Profile, Served, Value
+from harness.errors import HarnessError, UsageError
+from harness.qemu.profile import Profile, Value
 from harness.qemu.template import Wiring
 
 
@@ -19,15 +21,33 @@ def made(profile: Profile, parameters: Mapping[str, Value]) -> dict[str, Device]
     """Make the devices that a profile serves. Raises `UsageError` for a model or an argument that is none."""
     found = {}
     for name, served in profile.served(parameters).items():
-        found[name] = models.find(served.model, profile.folder).make(served.arguments or {})
+        with blamed(served.model):
+            found[name] = models.find(served.model, profile.folder).make(served.arguments or {})
     return found
 
 
 @contextmanager
-def at_socket(device: Device, socket: Path, log: Path | None) -> Iterator[Device]:
-    """Serve a device while the block lasts; then write to `log`, where there is one, what was done to it."""
+def blamed(model: str) -> Iterator[None]:
+    """Tell in one line, as a `UsageError`, what a model raises that is wrong itself: which one, and where."""
     try:
-        with Server(device, socket):
+        yield
+    except HarnessError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{last.filename}, line {last.lineno}"
+        raise UsageError(f"device model {model}: {type(error).__name__}: {error} ({where})") from error
+
+
+@contextmanager
+def at_socket(device: Device, socket: Path, log: Path | None) -> Iterator[Device]:
+    """Serve a device while the block lasts; then write to `log`, where there is one, what was done to it.
+
+    It takes no files of memory: with an emulated IOMMU, QEMU 11.1 passes the RAM file of a clone, which maps that
+    privately, and what is written to the file the guest never sees (nor is it written: the file is open for reading).
+    """
+    try:
+        with Server(device, socket, memory_files=False):
             yield device
     finally:
         if log is not None:
@@ -35,10 +55,10 @@ def at_socket(device: Device, socket: Path, log: Path | None) -> Iterator[Device
                 device.log.save(log)
 
 
-def by_hand(served: Mapping[str, Served], wiring: Wiring) -> Iterator[str]:
-    """Give the commands that serve devices to a QEMU whose command line is pasted."""
-    for name, one in served.items():
-        words = ["harness", "device", "serve", one.model, "--socket", wiring.device(name)]
+def by_hand(profile: Profile, parameters: Mapping[str, Value], wiring: Wiring) -> Iterator[str]:
+    """Give the commands that serve a profile's devices to a QEMU whose command line is pasted."""
+    for name, one in profile.served(parameters).items():
+        words = ["harness", "device", "serve", _reached(one.model, profile.folder), "--socket", wiring.device(name)]
         for argument, value in (one.arguments or {}).items():
             words += ["-p", f"{argument}={_word(value)}"]
         yield shlex.join(words)
@@ -50,6 +70,12 @@ def check(devices: Iterable[Device]) -> None:
         error, device.broken = device.broken, None
         if error is not None:
             raise error
+
+
+def _reached(model: str, folder: Path) -> str:
+    """Name a model so that it is found from any folder."""
+    file, colon, name = model.rpartition(":")
+    return f"{(folder / file).absolute()}:{name}" if colon else model
 
 
 def _word(value: Value) -> str:

@@ -52,7 +52,8 @@ class Lane:
 def running(qemu: Path, served: Sequence[Device], **properties: object) -> Iterator[Lane]:
     """Start a QEMU with these devices, each behind a root port of its own; both end with the block.
 
-    `properties` are further ones of vfio-user-pci, an underscore standing for a dash. Raises `QemuDied` where QEMU does not start, or ends while the block lasts; at the end, what a model did wrong.
+    `properties` are further ones of vfio-user-pci, an underscore standing for a dash. Raises `QemuDied` where QEMU does
+    not start, or ends while the block lasts; at the end, what a model did wrong.
     """
     process = QemuProcess(the_loop(), lambda _: None)
     with ExitStack() as stack:

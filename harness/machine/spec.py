@@ -72,7 +72,7 @@ class Spec:
 
     def by_hand(self, line: tuple[Option, ...], wiring: Wiring) -> str:
         """Give a command line to paste, with what has to run before it."""
-        before = devices.by_hand(self.profile.served(self.parameters), wiring)
+        before = devices.by_hand(self.profile, self.parameters, wiring)
         first = "".join(f"# first, in another terminal: {command}\n" for command in before)
         return first + options.shell(str(self.parts.qemu.path), line)
 

@@ -21,12 +21,13 @@ _log = logging.getLogger(__name__)
 class Server:
     """Serves `device` at the UNIX socket `path` while it is open. Raises `UsageError` where none can be there.
 
-    QEMU connects once for every time that the device is plugged in.
+    QEMU connects once for every time that the device is plugged in. See `Session` for `memory_files`.
     """
 
-    def __init__(self, device: Device, path: Path) -> None:
+    def __init__(self, device: Device, path: Path, *, memory_files: bool = True) -> None:
         self.device = device
         self.path = path
+        self._memory_files = memory_files
         self._closing = False
         self._session: Session | None = None
         self._listener = socket.socket(socket.AF_UNIX)
@@ -69,7 +70,7 @@ class Server:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            self._session = Session(self.device, Channel(connection))
+            self._session = Session(self.device, Channel(connection), memory_files=self._memory_files)
             if self._closing:
                 self._session.disconnect()
             self._session.run()

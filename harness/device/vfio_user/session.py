@@ -23,6 +23,10 @@ _REGIONS = 9
 _FLAGS_RESET_PCI = 3
 _READ_WRITE = 3
 _UNMAP_ALL = 2  # VFIO_DMA_UNMAP_FLAG_ALL
+_DMA_CHUNK = 64 * 1024
+"""Bytes asked for in one DMA message. QEMU 11.1 sends an answer with one non-blocking write (hw/vfio-user/proxy.c,
+vfio_user_send_qio()), and what does not fit into the socket's buffer, 208 KiB by default, is lost.
+"""
 _DMA_TIMEOUT = 10.0
 """Seconds for QEMU to answer a DMA message: its main loop may be busy."""
 _REGION_OF_ALL = 2**40
@@ -32,10 +36,14 @@ _Handler = Callable[[bytes, list[int]], bytes]
 
 
 class Session:
-    """Serves one connection until it ends: `run` receives, whoever does DMA waits for its answers meanwhile."""
+    """Serves one connection until it ends: `run` receives, whoever does DMA waits for its answers meanwhile.
 
-    def __init__(self, device: Device, channel: Channel) -> None:
+    Without `memory_files` all DMA goes by message, even where the client passes files of its memory.
+    """
+
+    def __init__(self, device: Device, channel: Channel, *, memory_files: bool = True) -> None:
         self._device = device
+        self._memory_files = memory_files
         self._channel = channel
         self._client: Client | None = None
         self._memory = memory.Memory()
@@ -141,6 +149,8 @@ class Session:
         _, flags, offset, address, size = wire.unpack(wire.DMA_MAP, body)
         if len(fds) > 1:
             raise Refused(errno.EINVAL, f"DMA_MAP with {len(fds)} file descriptors")
+        if not self._memory_files:
+            close_all(fds)
         self._memory.map(address, size, flags, fds[0] if fds else None, offset)
         fds.clear()
         return b""
@@ -202,7 +212,7 @@ class Session:
             raise Refused(errno.EINVAL, f"{count} bytes at {offset:#x} of region {region}, which has {size:#x}")
 
     def _chunks(self, start: int, count: int) -> list[tuple[int, int]]:
-        limit = self._client.max_transfer if self._client else wire.MAX_TRANSFER
+        limit = min(_DMA_CHUNK, self._client.max_transfer if self._client else wire.MAX_TRANSFER)
         return [(start + done, min(limit, count - done)) for done in range(0, count, limit)]
 
     def _ask(self, command: Command, body: bytes, size: int) -> bytes:
@@ -216,10 +226,10 @@ class Session:
         try:
             self._channel.send(number, command, 0, body)
             data = answer.result(_DMA_TIMEOUT)
+        except FutureTimeout as error:  # which is an OSError
+            raise DmaError(f"the client did not answer {command.name} within {_DMA_TIMEOUT:g} s") from error
         except OSError as error:
             raise DmaError(f"the client is gone: {error.strerror}") from error
-        except FutureTimeout as error:
-            raise DmaError(f"the client did not answer {command.name} within {_DMA_TIMEOUT:g} s") from error
         finally:
             self._waiting.pop(number, None)
         if len(data) < size:
