@@ -11,7 +11,8 @@ from harness.device.registers import LayoutError
 _STATUS, _CAPABILITIES_LIST = 0x06, 1 << 4
 _POINTER = 0x34
 _END = 0x1000
-_EXTENDED = 0x100
+EXTENDED = 0x100
+"""Where extended capabilities begin."""
 
 
 class Link(NamedTuple):
@@ -40,14 +41,14 @@ def capabilities(config: bytes) -> Iterator[Link]:
 
 def extended(config: bytes) -> Iterator[Link]:
     """Walk the extended capabilities; raises as `capabilities`. A header of zeros ends the walk."""
-    at, came_from = _EXTENDED, _EXTENDED
+    at, came_from = EXTENDED, EXTENDED
     seen: set[int] = set()
     while at and at + 4 <= len(config):
         if at in seen:
             raise LayoutError(f"the chain of extended capabilities comes back to {at:#x}, from {came_from:#x}")
-        if at < _EXTENDED:
+        if at < EXTENDED:
             raise LayoutError(
-                f"the next pointer of the extended capability at {came_from:#x} leads to {at:#x}, below {_EXTENDED:#x}"
+                f"the next pointer of the extended capability at {came_from:#x} leads to {at:#x}, below {EXTENDED:#x}"
             )
         seen.add(at)
         header = int.from_bytes(config[at : at + 4], "little")

@@ -56,8 +56,9 @@ class Bar:
             raise LayoutError(f"BAR {index} of {self.size:#x} bytes: its size is a power of two, {least} at least")
         if self.kind == "io" and (self.width == 64 or self.size > 256):
             raise LayoutError(f"BAR {index}: an I/O BAR has 32 bits and at most 256 bytes")
-        if self.width == 32 and self.size > 1 << 31:
-            raise LayoutError(f"BAR {index} of {self.size:#x} bytes needs width=64")
+        if self.size > 1 << self.width - 1:
+            more = "needs width=64" if self.width == 32 else "is larger than any BAR"
+            raise LayoutError(f"BAR {index} of {self.size:#x} bytes {more}")
         if not 0 <= index < _BARS or (self.width == 64 and (index == _BARS - 1 or index + 1 in others)):
             raise LayoutError(f"BAR {index} of {self.width} bits: BARs are 0 to 5, one of 64 bits takes two of them")
 

@@ -193,11 +193,12 @@ class Device:
                 self.fail(error)
 
     def _master(self) -> Host:
-        if self._host is None:
+        host = self._host  # which the thread that serves it may take away meanwhile
+        if host is None:
             raise DmaError("no QEMU is connected")
         if not self.config["command"] & COMMAND_MASTER:
             raise DmaError("bus mastering is not enabled in Command")
-        return self._host
+        return host
 
     def _prepare_express(self) -> None:
         names = {register.name for register in self.config.registers}
@@ -217,10 +218,10 @@ class Device:
             self.config.on_write("msix_control", lambda *_: self.deliver_pending())
 
     def _deliver(self, vector: int) -> bool:
-        control = self.config["msix_control"]
-        if self._host is None or not control & _MSIX_ENABLE or control & _MSIX_MASK_ALL:
+        host, control = self._host, self.config["msix_control"]
+        if host is None or not control & _MSIX_ENABLE or control & _MSIX_MASK_ALL:
             return False
-        return self._host.interrupt(vector)
+        return host.interrupt(vector)
 
     def _is_pending(self, vector: int) -> bool:
         bar, offset = self._pba

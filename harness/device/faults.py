@@ -19,8 +19,8 @@ class NoReply(Exception):
 class Fault:
     """One misbehaviour, in force until it has happened `times` times (None: always), or `end` is called.
 
-    It holds for accesses to `region` (None: to all), there to the bytes from `offset` on (None: to all bytes). As a
-    context manager it ends with its block. `happened` counts.
+    It holds for accesses to `region` (None: to all), there to the bytes from `offset` on (None: to all bytes), but not
+    for the first `after` of them. As a context manager it ends with its block. `happened` counts.
     """
 
     times: int | None
@@ -31,6 +31,7 @@ class Fault:
     all_ones: bool = False
     delay: float = 0.0
     silent: bool = False
+    after: int = 0
     happened: int = 0
     _over: threading.Event = field(default_factory=threading.Event)
 
@@ -49,11 +50,14 @@ class Fault:
         """Let the device behave again; an access that is being delayed is answered now."""
         self._over.set()
 
-    def concerns(self, region: int, offset: int, count: int) -> bool:
-        """Tell whether it is in force for an access."""
+    def takes(self, region: int, offset: int, count: int) -> bool:
+        """Tell whether it is in force for an access that is made now."""
         if self.is_over or self.region not in (None, region):
             return False
-        return self.offset is None or (self.offset < offset + count and offset < self.offset + self.length)
+        if self.offset is not None and not (self.offset < offset + count and offset < self.offset + self.length):
+            return False
+        self.after -= 1
+        return self.after < 0
 
     def strike(self) -> None:
         """Let it happen: waits where it is a delay. Raises `NoReply`."""
@@ -83,10 +87,14 @@ class Faults:
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
+        self._lock = threading.Lock()
 
-    def all_ones(self, region: int | None = None, *, times: int | None = FOREVER) -> Fault:
-        """Answer reads with all ones and drop writes, as a device that is gone: everywhere, or in one region."""
-        return self._add(Fault(times, region, all_ones=True))
+    def all_ones(self, region: int | None = None, *, times: int | None = FOREVER, after: int = 0) -> Fault:
+        """Answer reads with all ones and drop writes, as a device that is gone: everywhere, or in one region.
+
+        The first `after` accesses are answered truly: then it goes in the midst of what is done to it.
+        """
+        return self._add(Fault(times, region, all_ones=True, after=after))
 
     def wrong_value(self, region: int, offset: int, value: int, length: int, *, times: int | None = FOREVER) -> Fault:
         """Answer reads of the `length` bytes at `offset` of a region with `value`, whatever they hold."""
@@ -102,9 +110,10 @@ class Faults:
 
     def clear(self) -> None:
         """End all of them."""
-        for fault in self._faults:
-            fault.end()
-        self._faults = []
+        with self._lock:
+            for fault in self._faults:
+                fault.end()
+            self._faults = []
 
     def on_read(self, region: int, offset: int, data: bytes) -> bytes:
         """Give what a read gives in place of `data`. Raises `NoReply`."""
@@ -123,11 +132,9 @@ class Faults:
         return dropped
 
     def _in_force(self, region: int, offset: int, count: int) -> list[Fault]:
-        if not self._faults:
-            return []
-        self._faults = [fault for fault in self._faults if not fault.is_over]
-        return [fault for fault in self._faults if fault.concerns(region, offset, count)]
+        return [fault for fault in self._faults if fault.takes(region, offset, count)]
 
     def _add(self, fault: Fault) -> Fault:
-        self._faults = [*self._faults, fault]
+        with self._lock:  # always a new list: an access that is going on has the one before
+            self._faults = [*(one for one in self._faults if not one.is_over), fault]
         return fault

@@ -18,6 +18,8 @@ from harness.errors import GuestFailure
 
 _KEPT = 100_000
 """Entries kept, the newest: a boot makes about a thousand."""
+_VALUE_BITS = (1 << 8 * 64) - 1
+"""What is kept of a value, the first 64 bytes: a client can read and write whole BARs, as often as it likes."""
 
 
 class Kind(StrEnum):
@@ -38,7 +40,7 @@ class Entry(NamedTuple):
     """One thing that happened, `time` seconds (monotonic) after the device was made.
 
     For a READ or WRITE: `region` (a BAR's number, or `CONFIG`), `offset` and `length` in bytes, and the `value` that
-    was given or taken. For DMA `offset` is the address, for INTERRUPT `value` the vector.
+    was given or taken, its first 64 bytes. For DMA `offset` is the address, for INTERRUPT `value` the vector.
     """
 
     time: float
@@ -65,7 +67,7 @@ class AccessLog:
 
     @property
     def dropped(self) -> int:
-        """How many entries were not kept."""
+        """How many entries are not there any more."""
         return self.count - len(self._entries)
 
     def __len__(self) -> int:
@@ -76,7 +78,7 @@ class AccessLog:
 
     def add(self, kind: Kind, region: int = -1, offset: int = 0, length: int = 0, value: int = 0) -> None:
         """Note what has just happened."""
-        entry = Entry(time.monotonic() - self._made, kind, region, offset, length, value)
+        entry = Entry(time.monotonic() - self._made, kind, region, offset, length, value & _VALUE_BITS)
         with self._changed:
             self._entries.append(entry)
             self.count += 1
@@ -102,10 +104,9 @@ class AccessLog:
         return [one for one in self.entries(since=since) if _is(one, Kind.WRITE, region, offset)]
 
     def clear(self) -> None:
-        """Forget all entries."""
+        """Forget all entries; marks, and the waits that are under way, go on counting."""
         with self._changed:
             self._entries.clear()
-            self.count = 0
 
     def wait(self, matches: Callable[[Entry], bool], timeout: float = 10.0, *, since: int = 0) -> Entry:
         """Wait until something that `matches` has happened, `since` a mark. Raises `NotSeen`."""

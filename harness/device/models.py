@@ -9,7 +9,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from harness.device.device import Device
 from harness.device.siov import SiovDevice
@@ -21,31 +22,35 @@ _WORDS_OF_BOOL = {"on": True, "true": True, "1": True, "off": False, "false": Fa
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a model: its type, and its default (None: it must be given)."""
+    """One argument of a model: its type, or the few values that it takes, and its default where it has one."""
 
     type: type
-    choices: tuple[str, ...]
+    choices: tuple[Any, ...]
     default: Any
+    required: bool
 
     def read(self, value: Any) -> Any:
         """Give `value` (text from a command line, or of the right type already); None when it is not."""
         if self.choices:
-            return value if value in self.choices else None
+            return next((choice for choice in self.choices if str(choice) == str(value)), None)
         if self.type is bool:
             return value if isinstance(value, bool) else _WORDS_OF_BOOL.get(str(value).lower())
-        if self.type is int and isinstance(value, str):
-            try:
+        try:
+            if self.type is int and isinstance(value, str):
                 return int(value, 0)
-            except ValueError:
-                return None
+            if self.type is float and isinstance(value, int | str) and not isinstance(value, bool):
+                return float(value)
+        except ValueError:
+            return None
         return value if isinstance(value, self.type) and not isinstance(value, bool) else None
 
     @property
     def takes(self) -> str:
         """What it takes, in words."""
         if self.choices:
-            return " or ".join(self.choices)
-        return {bool: "on or off", int: "a whole number", str: "text"}.get(self.type, self.type.__name__)
+            return " or ".join(map(str, self.choices))
+        words = {bool: "on or off", int: "a whole number", float: "a number", str: "text"}
+        return words.get(self.type, self.type.__name__)
 
 
 @dataclass(frozen=True)
@@ -63,15 +68,14 @@ class Model:
     @property
     def arguments(self) -> dict[str, Argument]:
         """What it takes, by name."""
-        hints = get_type_hints(vars(self.made).get("__init__", Device.__init__))
+        hints = get_type_hints(inspect.getattr_static(self.made, "__init__"))
         found = {}
         for name, one in inspect.signature(self.made).parameters.items():
             if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
                 continue
-            kind = hints.get(name, str)
-            choices = get_args(kind) if not isinstance(kind, type) else ()
-            default = None if one.default is one.empty else one.default
-            found[name] = Argument(str if choices else kind, choices, default)
+            kind, choices = _taken(hints.get(name, str))
+            required = one.default is one.empty
+            found[name] = Argument(kind, choices, None if required else one.default, required)
         return found
 
     def make(self, given: Mapping[str, Any]) -> Device:
@@ -84,7 +88,7 @@ class Model:
             values[name] = known[name].read(value)
             if values[name] is None:
                 raise UsageError(f"device model {self.name}: {name}={value}: it takes {known[name].takes}")
-        lacking = [name for name, one in known.items() if one.default is None and name not in values]
+        lacking = [name for name, one in known.items() if one.required and name not in values]
         if lacking:
             raise UsageError(f"device model {self.name} needs {', '.join(lacking)}")
         return self.made(**values)
@@ -101,7 +105,7 @@ def find(name: str, folder: Path | None = None) -> Model:
             raise UsageError(f"{unknown('device model', name, BUILT_IN)}, or FILE.py:CLASS for one of your own")
         return Model(name, BUILT_IN[name])
     path = (folder or Path.cwd()) / file
-    if not path.is_file():
+    if not _is_file(path):
         raise UsageError(f"device model {name}: there is no file {path}")
     found = getattr(_loaded(path), wanted, None)
     if not (isinstance(found, type) and issubclass(found, Device)):
@@ -109,9 +113,26 @@ def find(name: str, folder: Path | None = None) -> Model:
     return Model(name, found)
 
 
+def _taken(hint: Any) -> tuple[type, tuple[Any, ...]]:
+    """Give the type that an argument takes, and the values where it is one of few. What may also be None is the rest."""
+    if get_origin(hint) in (Union, UnionType):
+        hint = next(one for one in get_args(hint) if one is not NoneType)
+    if get_origin(hint) is Literal:
+        return str, get_args(hint)
+    kind = get_origin(hint) or hint
+    return kind if isinstance(kind, type) else str, ()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a folder that may not be looked into
+        return False
+
+
 def _loaded(path: Path) -> Any:
     """Import a file under a name of its own; a second time it is the same module."""
-    name = f"_iov_harness_model_{path.resolve().as_posix().replace('/', '_').replace('.', '_')}"
+    name = f"_iov_harness_model_{path.resolve().as_posix().encode().hex()}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -121,7 +142,8 @@ def _loaded(path: Path) -> Any:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise UsageError(f"device model {path}: it cannot be imported: {type(error).__name__}: {error}") from error
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"device model {path}: it cannot be imported: {why}") from error
     return module

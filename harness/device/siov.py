@@ -24,6 +24,7 @@ BAR 4: the MSI-X table, and its pending bits from half of it on.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from enum import IntFlag
 
 from harness.device import capabilities
@@ -58,6 +59,14 @@ class Error(IntFlag):
     NO_SUCH_VECTOR = 16
 
 
+@dataclass(eq=False)
+class _Run:
+    """What an SDI does from when it is enabled until it is stopped."""
+
+    completions: int = 0
+    stopped: bool = False
+
+
 class SiovDevice(Device):
     """A PCIe endpoint with the SIOV capability; every field of that is free, also to be nonsense.
 
@@ -73,9 +82,9 @@ class SiovDevice(Device):
         intel_dvsec: bool = False, vectors: int = 8, vendor_id: int = 0x1B36,
         device_id: int = 0x0038, class_code: int = 0x088000, serial_number: int = 0x494F562D53494F56,
     ) -> None:  # fmt: skip
-        extended = [
-            capabilities.serial_number(serial_number), capabilities.ats(), capabilities.pasid(),
-        ]  # fmt: skip
+        if not 0 <= total_sdis <= 0xFFFF:
+            raise LayoutError(f"{total_sdis} SDIs: a function has 0 to 65535")
+        extended = [capabilities.serial_number(serial_number), capabilities.ats(), capabilities.pasid()]
         if intel_dvsec:
             extended.append(capabilities.intel_siov_dvsec())
         if siov:
@@ -100,16 +109,8 @@ class SiovDevice(Device):
         self.sdi_stride = sdi_stride
         self._has_siov = siov
         self._active_at_power_on = self._left_active = bool(siov_status & _ACTIVE)
-        self._enabled: dict[int, int] = {}
-        self._generation = 0
-        registers = self.bars[REGISTERS]
-        registers.on_read("enabled_sdis", lambda _: len(self._enabled))
-        registers.on_read("control", lambda _: int(registers["select"] in self._enabled))
-        registers.on_read("completions", lambda _: self._enabled.get(registers["select"], 0))
-        registers.on_read("routing_id", lambda _: first_sdi_offset + registers["select"] * sdi_stride & 0xFFFFFFFF)
-        registers.on_write("control", lambda _, value: self._control(registers["select"], enable=bool(value & 1)))
-        if total_sdis:
-            self.bars[DOORBELLS].on_write("doorbell", self._rung)
+        self._enabled: dict[int, _Run] = {}
+        self._prepare_registers()
 
     @property
     def enabled(self) -> frozenset[int]:
@@ -123,19 +124,37 @@ class SiovDevice(Device):
 
     def on_reset(self, kind: Kind) -> None:
         """Stop all SDIs: a reset leaves none enabled, and lets no copy go on."""
-        self._generation += 1
-        self._enabled.clear()
+        for sdi in list(self._enabled):
+            self._stop(sdi)
         self._left_active = kind is not Kind.FLR and self._active_at_power_on
         self._show_status()
 
+    def _prepare_registers(self) -> None:
+        registers = self.bars[REGISTERS]
+        registers.on_read("enabled_sdis", lambda _: len(self._enabled))
+        registers.on_read("completions", lambda _: self._enabled.get(registers["select"], _Run()).completions)
+        registers.on_read(
+            "routing_id", lambda _: self.first_sdi_offset + registers["select"] * self.sdi_stride & 0xFFFFFFFF
+        )
+        registers.on_write("select", lambda _, sdi: registers.set("control", int(sdi in self._enabled)))
+        registers.on_write("control", lambda _, value: self._control(registers["select"], enable=bool(value & 1)))
+        if self.total_sdis:
+            self.bars[DOORBELLS].on_write("doorbell", self._rung)
+
     def _control(self, sdi: int, *, enable: bool) -> None:
         if sdi >= self.total_sdis:
+            self.bars[REGISTERS]["control"] = 0
             self._note(Error.NO_SUCH_SDI)
         elif enable:
-            self._enabled.setdefault(sdi, 0)
+            self._enabled.setdefault(sdi, _Run())
         else:
-            self._enabled.pop(sdi, None)
+            self._stop(sdi)
         self._show_status()
+
+    def _stop(self, sdi: int) -> None:
+        run = self._enabled.pop(sdi, None)
+        if run is not None:
+            run.stopped = True
 
     def _show_status(self) -> None:
         if self._has_siov:
@@ -143,44 +162,52 @@ class SiovDevice(Device):
             self.config["siov_status"] = self.config["siov_status"] & ~_ACTIVE | active
 
     def _rung(self, sdi: int, value: int) -> None:
-        if sdi not in self._enabled:
+        run = self._enabled.get(sdi)
+        if run is None:
             self._note(Error.NOT_ENABLED)
-            return
-        generation = self._generation
-        self.later(lambda: self._copy(sdi, value << DESCRIPTOR_SHIFT, generation))
+        else:
+            self.later(lambda: self._copy(run, value << DESCRIPTOR_SHIFT))
 
-    def _copy(self, sdi: int, address: int, generation: int) -> None:
-        """Do what a descriptor says, unless the SDI was stopped meanwhile."""
+    def _copy(self, run: _Run, address: int) -> None:
+        """Do what a descriptor says; once the SDI is stopped nothing more is begun, and nothing shows of it."""
         try:
             source, destination, completion, length, vector, tag = DESCRIPTOR.unpack(
-                self.dma_read(address, DESCRIPTOR.size)
+                self._fetch(run, address, DESCRIPTOR.size)
             )
-            error = self._transfer(source, destination, length) if vector < self.vectors else Error.NO_SUCH_VECTOR
-            with self.lock:
-                if generation != self._generation or sdi not in self._enabled:
-                    return
-                self._enabled[sdi] += 1
-                if error:
-                    self._note(error)
-            self.dma_write(completion, COMPLETION.pack(tag, error, 0 if error else length))
+            error = self._transfer(run, source, destination, length) if vector < self.vectors else Error.NO_SUCH_VECTOR
+            self._note(error, run)
+            run.completions += 1
+            self._put(run, completion, COMPLETION.pack(tag, error, 0 if error else length))
         except DmaError:
-            self._note(Error.DMA)
+            self._note(Error.DMA, run)
             return
-        if vector < self.vectors:
-            self.interrupt(vector)
+        with self.lock:
+            if vector < self.vectors and not run.stopped:
+                self.interrupt(vector)
 
-    def _transfer(self, source: int, destination: int, length: int) -> Error:
+    def _transfer(self, run: _Run, source: int, destination: int, length: int) -> Error:
         if length > LARGEST_COPY:
             return Error.TOO_LONG
         try:
-            self.dma_write(destination, self.dma_read(source, length))
+            self._put(run, destination, self._fetch(run, source, length))
         except DmaError:
             return Error.DMA
         return Error(0)
 
-    def _note(self, error: Error) -> None:
+    def _fetch(self, run: _Run, address: int, count: int) -> bytes:
+        if run.stopped:
+            raise DmaError("the SDI was stopped")
+        return self.dma_read(address, count)
+
+    def _put(self, run: _Run, address: int, data: bytes) -> None:
+        if run.stopped:
+            raise DmaError("the SDI was stopped")
+        self.dma_write(address, data)
+
+    def _note(self, error: Error, run: _Run | None = None) -> None:
         with self.lock:
-            self.bars[REGISTERS]["error"] |= error
+            if run is None or not run.stopped:
+                self.bars[REGISTERS]["error"] |= error
 
 
 def _registers(total_sdis: int) -> tuple[Register, ...]:
@@ -201,6 +228,8 @@ def _doorbells(total_sdis: int) -> tuple[Register, ...]:
 
 
 def _standard(vectors: int) -> list[Capability]:
+    if vectors == 0:
+        return [capabilities.express_endpoint()]
     half = _msix_size(vectors) // 2
     return [
         capabilities.express_endpoint(),

@@ -8,17 +8,19 @@ a device that every driver declines it says nothing. So two things are done that
    device until its probe, where that is synchronous (drivers/pci/hotplug/acpiphp_glue.c, hotplug_event(); up to about
    Linux 6.12 all are). It does nothing else to a slot that is on (acpiphp_enable_slot()).
 2. Loading a module waits for all asynchronous probes (kernel/module/main.c, do_init_module(), by way of
-   async_synchronize_full()). Where none can be loaded, writing to `power/control` what it says already takes the
-   device's lock (drivers/base/power/sysfs.c, control_store()), which a probe holds while it runs.
+   async_synchronize_full()). Where none can be loaded, or no module there is wants the function, writing to
+   `power/control` what it says already takes the device's lock (drivers/base/power/sysfs.c, control_store()), which a
+   probe holds while it runs: that costs a tenth.
 
 What these answer does not matter: they only take their time. A kernel that takes no module and probes asynchronously
-leaves a gap: a probe that has not begun when the lock is free is not waited for.
+leaves a gap: a probe that has not begun when the lock is free is not waited for. So does one that probes a function
+asynchronously for a driver that no alias leads to, such as one that was given its ID by hand (`new_id`).
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 from harness.deadline import Deadline
 from harness.guest import agent
@@ -28,6 +30,7 @@ from harness.guest.pci import Bdf, Function
 from harness.guest.uevents import Uevent, Uevents
 
 _SLOTS = "/sys/bus/pci/slots"
+_RELEASE = "/proc/sys/kernel/osrelease"
 _HARMLESS_MODULES = ("pci-stub", "pci-pf-stub")
 """Modules without dependencies that do nothing when they are loaded; one of them is not in use."""
 
@@ -50,10 +53,15 @@ def wait_finished(guest: Guest, uevents: Uevents, bdf: Bdf, deadline: Deadline) 
     _join_hotplug(guest.agent, bdf, deadline)
     if bound(uevents.seen()):
         return
-    _join_probes(guest.agent, Function(guest.agent, bdf), deadline)
-    if bound(uevents.seen()):
+    function = Function(guest.agent, bdf)
+    release, modalias = (_text(guest.agent, path) for path in (_RELEASE, f"{function.path}/modalias"))
+    if not _is_known(modalias, _text(guest.agent, f"/lib/modules/{release}/modules.alias")):
+        _join_probe(guest.agent, function, deadline)
         return
-    _load_driver(guest, bdf, deadline)
+    _join_probes(guest.agent, function, release, deadline)
+    if not bound(uevents.seen()):
+        # As init does at boot; modprobe returns when the driver has probed it.
+        guest.run(["modprobe", "-b", "-q", modalias], timeout=max(0.1, deadline.remaining()))
 
 
 def _is(event: Uevent, action: str, bdf: Bdf) -> bool:
@@ -69,18 +77,31 @@ def _join_hotplug(on: Agent, bdf: Bdf, deadline: Deadline) -> None:
             on.call(agent.write(f"{_SLOTS}/{name}/power", b"1"), timeout=deadline.remaining())
 
 
-def _join_probes(on: Agent, function: Function, deadline: Deadline) -> None:
-    release = on.call(agent.read("/proc/sys/kernel/osrelease")).value().decode("utf-8", errors="replace").strip()
+def _is_known(modalias: str, aliases: str) -> bool:
+    """Tell whether any module there is wants a function, by the text of a modules.alias."""
+    patterns = (line.split()[1] for line in aliases.splitlines() if line.startswith("alias pci:"))
+    return any(fnmatchcase(modalias, pattern) for pattern in patterns)
+
+
+def _join_probes(on: Agent, function: Function, release: str, deadline: Deadline) -> None:
     for module in _HARMLESS_MODULES:
         loaded = on.call(agent.insert(f"/lib/modules/{release}/{module}.ko"), timeout=deadline.remaining())
         if loaded.errno == 0:
             on.call(agent.remove(module.replace("-", "_")))
             return
+    _join_probe(on, function, deadline)
+
+
+def _join_probe(on: Agent, function: Function, deadline: Deadline) -> None:
     control = f"{function.path}/power/control"
     on.call(agent.write(control, on.call(agent.read(control)).data), timeout=deadline.remaining())
 
 
-def _load_driver(guest: Guest, bdf: Bdf, deadline: Deadline) -> None:
-    """Load a driver that knows the function, as init does at boot; modprobe returns when that has probed it."""
-    modalias = shlex.quote(f"{Function(guest.agent, bdf).path}/modalias")
-    guest.run(f'modprobe -b -q "$(cat {modalias})"', timeout=max(0.1, deadline.remaining()))
+def _text(on: Agent, path: str) -> str:
+    """Read a file of any length; what is not there has no text."""
+    found = b""
+    while True:
+        part = on.call(agent.read(path, len(found))).data
+        found += part
+        if len(part) < agent.READ_LIMIT:
+            return found.decode("utf-8", errors="replace").rstrip("\n")

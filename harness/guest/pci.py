@@ -129,6 +129,18 @@ class Function:
         return None if link is None else Function(self._agent, _target(link))
 
     @property
+    def upstream(self) -> Function | None:
+        """The bridge or port above it; None on a root bus."""
+        folder = self._do(agent.link(self.path)).decode("utf-8", errors="replace").split("/")[-2]
+        return Function(self._agent, Bdf.parse(folder)) if _BDF.fullmatch(folder) else None
+
+    @property
+    def buses(self) -> tuple[int, int, int]:
+        """Of a bridge: its primary, secondary and subordinate bus numbers (PCI Express Base Specification, 7.5.1.3)."""
+        primary, secondary, subordinate = self.config(0x18, 3)
+        return primary, secondary, subordinate
+
+    @property
     def driver(self) -> str | None:
         """The name of the driver that is bound; None without one, while the function is there."""
         link = self._link("driver")

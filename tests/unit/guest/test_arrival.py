@@ -12,7 +12,7 @@ import pytest
 
 from harness.deadline import Deadline, DeadlineExpired
 from harness.guest import uevents as uevents_module
-from harness.guest.agent import Agent, Answer, Call
+from harness.guest.agent import READ_LIMIT, Agent, Answer, Call
 from harness.guest.arrival import wait_finished
 from harness.guest.console import Console
 from harness.guest.guest import Guest
@@ -29,8 +29,11 @@ MODULES = "/lib/modules/6.12.1"
 POWER = f"write {SLOTS}/1/power 1"
 LOAD = f"insert {MODULES}/pci-stub.ko"
 UNLOAD = "remove pci_stub"
-MODPROBE = f'modprobe -b -q "$(cat /sys/bus/pci/devices/{BDF}/modalias)"'
+MODALIAS = "pci:v00008086d000010C9sv00008086sd0000A03Cbc02sc00i00"
+MODPROBE = f"modprobe -b -q {MODALIAS}"
+CONTROL = f"write /sys/bus/pci/devices/{BDF}/power/control auto\n"
 ALL = [POWER, LOAD, UNLOAD, MODPROBE]
+NOBODYS = [POWER, CONTROL]
 
 
 def uevent(action: str, slot: str = str(BDF), subsystem: str = "pci") -> bytes:
@@ -45,7 +48,12 @@ class Kernel(Agent):
         self.events: list[bytes] = []
         self.done: list[str] = []
         self.refused: dict[str, int] = {}
-        self.files = {"/proc/sys/kernel/osrelease": b"6.12.1\n"}
+        self.files = {
+            "/proc/sys/kernel/osrelease": b"6.12.1\n",
+            f"/sys/bus/pci/devices/{BDF}/modalias": f"{MODALIAS}\n".encode(),
+            f"/sys/bus/pci/devices/{BDF}/power/control": b"auto\n",
+            f"{MODULES}/modules.alias": b"# Aliases\nalias acpi* x\nalias pci:v00008086d000010C9sv*sd*bc*sc*i* igb\n",
+        }
         self.slots(**{"1": "0000:01:00", "2": "0000:02:00"})
 
     def slots(self, **addresses: str) -> None:
@@ -65,7 +73,8 @@ class Kernel(Agent):
                 return Answer(call, 0, b"\n".join(events))
             case "read" | "list":
                 data = self.files.get(call.path)
-                return Answer(call, errno.ENOENT if data is None else 0, data or b"")
+                offset, length = map(int, call.words or (0, READ_LIMIT))
+                return Answer(call, errno.ENOENT if data is None else 0, (data or b"")[offset : offset + length])
             case _:
                 words = [call.name, call.path, *(bytes.fromhex(word).decode() for word in call.words)]
                 return Answer(call, self.do(" ".join(words)), b"")
@@ -86,8 +95,8 @@ class Shell(Session):
 
     def run(self, command: str | Sequence[str], *, timeout: float = COMMAND_TIMEOUT, **_: Any) -> Completed:
         self.timeouts.append(timeout)
-        self.kernel.do(str(command))
-        return Completed(str(command), 1, "", "")
+        self.kernel.do(" ".join(command))
+        return Completed(" ".join(command), 1, "", "")
 
 
 @pytest.fixture
@@ -227,5 +236,26 @@ def test_a_kernel_that_takes_neither_module_is_not_stopped_by_it(kernel: Kernel,
     kernel.refused.update(dict.fromkeys(both, number))
     kernel.events = [uevent("add")]
     finish(guest)
-    control = "write /sys/bus/pci/devices/0000:01:00.0/power/control "
-    assert kernel.done == [POWER, *both, control, MODPROBE]
+    assert kernel.done == [POWER, *both, CONTROL, MODPROBE]
+
+
+def test_a_device_that_no_module_wants_costs_neither_modprobe_nor_a_module(kernel: Kernel, guest: Guest) -> None:
+    kernel.files[f"{MODULES}/modules.alias"] = b"alias pci:v00008086d0000FFFFsv*sd*bc*sc*i* other\n"
+    kernel.events = [uevent("add")]
+    finish(guest)
+    assert kernel.done == NOBODYS
+
+
+@pytest.mark.parametrize("lacking", ["modules.alias", "modalias"])
+def test_what_cannot_be_read_is_wanted_by_nobody(kernel: Kernel, guest: Guest, lacking: str) -> None:
+    del kernel.files[next(path for path in kernel.files if path.endswith(f"/{lacking}"))]
+    kernel.events = [uevent("add")]
+    finish(guest)
+    assert kernel.done == NOBODYS
+
+
+def test_an_alias_behind_a_page_of_others_counts_too(kernel: Kernel, guest: Guest) -> None:
+    kernel.files[f"{MODULES}/modules.alias"] = b"alias of:x y\n" * READ_LIMIT + kernel.files[f"{MODULES}/modules.alias"]
+    kernel.events = [uevent("add")]
+    finish(guest)
+    assert kernel.done == ALL
