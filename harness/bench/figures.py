@@ -104,7 +104,7 @@ def worse(now: Results, before: Results) -> Iterator[str]:
 
 def _expected(figure: Figure, speed: float) -> float:
     """Give the factor by which a figure changes on a machine that takes `speed` times as long."""
-    return {"s": speed, "per min": 1 / speed}.get(figure.unit, 1.0)
+    return {"s": speed, "us": speed, "per min": 1 / speed, "per s": 1 / speed}.get(figure.unit, 1.0)
 
 
 def flat(results: Results) -> Mapping[str, float]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.bench import clones, suite
+from harness.bench import clones, devices, suite
 from harness.bench.figures import Figure, Results, ratio, yardstick
 from harness.machine.spec import Spec
 from harness.machine.start import Starter
@@ -60,6 +60,7 @@ class Measurement:
         self._figures["ratio_cold_over_restore"] = over
         for name, profile in _PLUGGED.items():
             self._take(name, "s", clones.plugs(plan.starter, plan.spec(profile), plan.directory, plan.count))
+        self.devices()
         self._take("clone_pss_mb", "MB", clones.memory(plan.starter, minimal, plan.directory, _TOGETHER))
         self._crowd(minimal)
         if suite is not None:
@@ -67,12 +68,21 @@ class Measurement:
         pace += [yardstick() for _ in range(_YARDSTICKS)]
         return Results(about=_about(minimal), yardstick_s=statistics.median(pace), figures=self._figures)
 
-    def _take(self, name: str, unit: str, values: Iterable[float]) -> None:
+    def devices(self) -> dict[str, Figure]:
+        """Measure what Python devices cost, and give all figures that there are."""
+        plan, minimal = self._plan, self._plan.spec("minimal")
+        self._take("plug_siov_s", "s", devices.arrivals(plan.starter, minimal, plan.directory, plan.count))
+        paces = list(devices.pace(minimal.parts.qemu.path, plan.count))
+        self._take("config_reads_per_s", "per s", (pace.config_reads_per_s for pace in paces), larger_is_better=True)
+        self._take("bar_read_us", "us", (1e6 * statistics.median(pace.bar_reads) for pace in paces))
+        return self._figures
+
+    def _take(self, name: str, unit: str, values: Iterable[float], *, larger_is_better: bool = False) -> None:
         taken = []
         for value in values:
             taken.append(value)
-            self._tell(f"{name}: {value:.3f} {unit}")
-        self._figures[name] = Figure(unit=unit, values=taken)
+            self._tell(f"{name}: {value:.3f} {unit}" if value < 1000 else f"{name}: {value:.0f} {unit}")
+        self._figures[name] = Figure(unit=unit, values=taken, larger_is_better=larger_is_better)
 
     def _crowd(self, spec: Spec) -> None:
         done = 0

@@ -15,7 +15,7 @@ from harness.bench.figures import Figure, Results
 # pygal leaves a finder of modules behind that Python 3.12 and later do not know any more, and 3.11 warns of.
 sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
 
-_NAMES = {"s": "seconds", "MB": "megabytes", "x": "ratios", "per min": "rates"}
+_NAMES = {"s": "seconds", "MB": "megabytes", "x": "ratios", "per min": "rates", "us": "microseconds", "per s": "reads"}
 _STYLE = Style(
     background="white", plot_background="white", colors=("#7aa6c2",), opacity="1", opacity_hover="1",
     title_font_size=15, label_font_size=13, major_label_font_size=13, value_font_size=13, font_family="sans-serif",

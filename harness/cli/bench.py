@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ import typer
 from harness import paths
 from harness.bench import clones as clones_of
 from harness.bench import figures
-from harness.bench.figures import Results
+from harness.bench.figures import Figure, Results
 from harness.bench.measure import Measurement, Plan
 from harness.cli import complete, flags, output
 from harness.errors import UsageError
@@ -96,6 +97,29 @@ def boot(
         typer.echo(f"median {statistics.median(times):.2f} s, {min(times):.2f} to {max(times):.2f} s, of {count} boots")
 
 
+@app.command()
+def devices(
+    count: Annotated[int, typer.Option(min=1, help="How often to measure.")] = 10,
+    kernel: flags.Kernel = None,
+    modules: flags.Modules = None,
+    qemu: flags.Qemu = None,
+    accel: flags.Acceleration = None,
+    json: flags.Json = False,
+) -> None:
+    """Measure Python devices: configuration reads and BAR reads through QEMU, and the way into a running guest."""
+    store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel)
+    run = record.new_run()
+    spec = flags.spec(store, "minimal", None)
+    plan = Plan(lambda _: spec, flags.starter(store, run), run, count, 0)
+    plan.starter.prepare([spec])
+    measured = Measurement(plan, store.settings.boot_timeout, output.console(stderr=True).print).devices()
+    if json:
+        figures_of = {name: figure.model_dump() for name, figure in measured.items()}
+        flags.print_json({**{name: one.median for name, one in measured.items()}, "figures": figures_of})
+    else:
+        _table(measured)
+
+
 def _read(path: Path) -> Results:
     try:
         text = path.read_text(encoding="utf-8")
@@ -110,13 +134,17 @@ def _flags_of(*values: object) -> list[str]:
 
 
 def _print(results: Results, pictures: list[Path]) -> None:
+    _table(results.figures)
+    for picture in pictures:
+        typer.echo(str(picture))
+
+
+def _table(measured: Mapping[str, Figure]) -> None:
     rows = []
-    for name, figure in results.figures.items():
+    for name, figure in measured.items():
         if figure.values:
             low, high = figure.spread
             rows.append(
                 (name, f"{figure.median:.3g}", f"{low:.3g} to {high:.3g}", figure.unit, str(len(figure.values)))
             )
     output.table("figure", "median", "spread", "unit", "of", rows=rows)
-    for picture in pictures:
-        typer.echo(str(picture))

@@ -47,6 +47,7 @@ def _plain(profile: Profile) -> dict[str, Any]:
     fields = dataclasses.asdict(profile)
     fields["parameters"] = {name: one.model_dump() for name, one in profile.parameters.items()}
     fields["rules"] = [rule.model_dump() for rule in profile.rules]
+    fields["devices"] = {name: one.model_dump() for name, one in profile.devices.items()}
     fields["requires"] = {
         "devices": {name: sorted(properties) for name, properties in profile.requires.devices.items()},
         "kernel": sorted(profile.requires.kernel),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.device import models
 from harness.device.device import Device
+from harness.device.models import Model
 from harness.device.vfio_user.server import Server
 from harness.errors import HarnessError, UsageError
 from harness.qemu.profile import Profile, Value
@@ -20,9 +21,10 @@ from harness.qemu.template import Wiring
 def made(profile: Profile, parameters: Mapping[str, Value]) -> dict[str, Device]:
     """Make the devices that a profile serves. Raises `UsageError` for a model or an argument that is none."""
     found = {}
-    for name, served in profile.served(parameters).items():
+    for name, served in profile.devices.items():
         with blamed(served.model):
-            found[name] = models.find(served.model, profile.folder).make(served.arguments or {})
+            model, arguments = _resolved(profile, name, parameters)
+            found[name] = model.make(arguments)
     return found
 
 
@@ -57,9 +59,10 @@ def at_socket(device: Device, socket: Path, log: Path | None) -> Iterator[Device
 
 def by_hand(profile: Profile, parameters: Mapping[str, Value], wiring: Wiring) -> Iterator[str]:
     """Give the commands that serve a profile's devices to a QEMU whose command line is pasted."""
-    for name, one in profile.served(parameters).items():
-        words = ["harness", "device", "serve", _reached(one.model, profile.folder), "--socket", wiring.device(name)]
-        for argument, value in (one.arguments or {}).items():
+    for name, served in profile.devices.items():
+        _, arguments = _resolved(profile, name, parameters)
+        words = ["harness", "device", "serve", _reached(served.model, profile.folder), "--socket", wiring.device(name)]
+        for argument, value in arguments.items():
             words += ["-p", f"{argument}={_word(value)}"]
         yield shlex.join(words)
 
@@ -70,6 +73,11 @@ def check(devices: Iterable[Device]) -> None:
         error, device.broken = device.broken, None
         if error is not None:
             raise error
+
+
+def _resolved(profile: Profile, name: str, parameters: Mapping[str, Value]) -> tuple[Model, Mapping[str, Value]]:
+    model = models.find(profile.devices[name].model, profile.folder)
+    return model, profile.arguments(name, parameters, model.arguments)
 
 
 def _reached(model: str, folder: Path) -> str:

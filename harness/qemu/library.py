@@ -11,7 +11,7 @@ from pydantic import Field
 from harness import paths
 from harness.errors import UsageError, unknown
 from harness.provision import toml
-from harness.qemu.profile import Data, Parameter, Profile, Requirements, Rule, Served, Value
+from harness.qemu.profile import Data, Parameter, Profile, Requirements, Rule, Served
 
 _BASES = "bases"
 _OF_EVERY_BASE = {"memory": "int", "append": "str"}
@@ -75,7 +75,8 @@ class Library:
         return Profile(
             path.stem, own.summary, own.base, own.hotplug, own.pfs, {**parameters, **own.parameters},
             (*(rule for base in reversed(bases) for rule in base.rules), *own.rules),
-            joined([*(base.requires for base in bases), own.requires]), path.parent, _served(own),
+            joined([*(base.requires for base in bases), own.requires]), path.parent, own.devices,
+            tuple(own.parameters),
         )  # fmt: skip
 
     def _definition(self, path: Path, asked_by: Sequence[str] = ()) -> _ProfileDefinition:
@@ -119,15 +120,6 @@ def joined(requirements: Iterable[Requirements]) -> Requirements:
         for device, properties in one.devices.items():
             devices[device] = devices.get(device, frozenset()) | properties
     return Requirements(devices=devices, kernel=kernel)
-
-
-def _served(own: _ProfileDefinition) -> dict[str, Served]:
-    """Give the Python devices, each with arguments: without any of their own, the profile's parameters."""
-    by_name: dict[str, Value] = {name: name for name in own.parameters}
-    return {
-        name: Served(model=one.model, arguments=by_name if one.arguments is None else one.arguments)
-        for name, one in own.devices.items()
-    }
 
 
 def _template(definition: Path) -> Path:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -86,8 +86,8 @@ class Requirements(Data):
 class Served(Data):
     """A device that lives in Python: the name of its model, and what that is made with.
 
-    In a profile the arguments are values, or expressions over its parameters; without any, the profile's own parameters
-    go to the model, each under its name. Resolved, they are values.
+    In a profile the arguments are values, or expressions over its parameters; without any, the model gets those of the
+    profile's own parameters whose names it knows. Resolved, they are values.
     """
 
     model: str
@@ -98,7 +98,8 @@ class Served(Data):
 class Profile:
     """A profile joined with its base machine.
 
-    `pfs` are the QEMU ids of its physical functions, in order; `devices` those that are served to QEMU from Python.
+    `pfs` are the QEMU ids of its physical functions, in order; `devices` those that are served to QEMU from Python;
+    `own` the names of those parameters that are not the base machine's.
     """
 
     name: str
@@ -111,19 +112,17 @@ class Profile:
     requires: Requirements
     folder: Path
     devices: Mapping[str, Served] = field(default_factory=dict)
+    own: tuple[str, ...] = ()
 
-    def served(self, values: Parameters) -> dict[str, Served]:
-        """Give the Python devices with the arguments that resolved parameters give them. Raises `UsageError`."""
-        return {
-            name: Served(
-                model=one.model,
-                arguments={
-                    argument: self._evaluate(said, values) if isinstance(said, str) else said
-                    for argument, said in (one.arguments or {}).items()
-                },
-            )
-            for name, one in self.devices.items()
-        }
+    def arguments(self, device: str, values: Parameters, takes: Container[str]) -> dict[str, Value]:
+        """Give what resolved parameters make of a Python device's arguments, where its model `takes` those names.
+
+        Raises `UsageError` for an expression that does not evaluate.
+        """
+        said = self.devices[device].arguments
+        if said is None:
+            return {name: values[name] for name in self.own if name in takes}
+        return {name: self._evaluate(one, values) if isinstance(one, str) else one for name, one in said.items()}
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Value]:
         """Give all parameters, checked: those `given`, and the defaults of the others.

@@ -27,10 +27,15 @@ class Capability(NamedTuple):
     sdi_stride: int
 
 
+def extended_chain(function: Function) -> bytes:
+    """Read configuration space in the guest as far as the chains of these devices go: each dword takes 0.1 ms."""
+    return bytes(chain.EXTENDED) + function.config(chain.EXTENDED, 0x100)
+
+
 def capability(function: Function) -> Capability | None:
     """Read the SIOV capability in the guest; None where walking the chain meets none."""
-    config = function.config()
-    for link in chain.extended(config) if len(config) > chain.EXTENDED else ():
+    config = extended_chain(function)
+    for link in chain.extended(config):
         if link.id == SIOV:
             return Capability._make(_LAYOUT.unpack(config[link.at : link.at + SIOV_SIZE]))
     return None

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from siov_cases import capability, sriov_attributes, the_capability
+from siov_cases import capability, extended_chain, sriov_attributes, the_capability
 
 from harness.device import chain
 from harness.device.capabilities import SIOV
@@ -46,8 +46,13 @@ def test_the_capability_is_seen_as_declared(machine: Machine, pf: Function, devi
         given["total_sdis"], given["first_sdi_offset"], given["sdi_stride"], given["siov_status"]
     )  # fmt: skip
     assert (found.capabilities, found.reserved) == (0, 0)
-    assert pf.config(0x100, 0xF00) == device.config.peek(0x100, 0xF00)
+    assert extended_chain(pf)[0x100:] == device.config.peek(0x100, 0x100)
     assert sriov_attributes(pf) == set()
+
+
+@siov()
+def test_all_of_its_extended_configuration_space_is_seen_as_declared(pf: Function, device: SiovDevice) -> None:
+    assert pf.config(0x100, 0xF00) == device.config.peek(0x100, 0xF00)
 
 
 @siov(siov_capabilities=0xFFFFFFFF)
@@ -60,7 +65,7 @@ def test_bits_whose_meaning_is_not_public_are_seen_as_declared(machine: Machine,
 @pytest.mark.machine("siov", place="middle")
 @pytest.mark.machine("siov", place="last")
 def test_it_is_found_wherever_in_the_chain_it_stands(machine: Machine, pf: Function, device: SiovDevice) -> None:
-    ids = [link.id for link in chain.extended(pf.config())]
+    ids = [link.id for link in chain.extended(extended_chain(pf))]
     declared = [one.capability.id for one in device.config.capabilities if one.capability.is_extended]
     assert ids == declared
     assert ids.index(SIOV) == {"first": 0, "middle": 1, "last": 3}[str(machine.spec.parameters["place"])]
@@ -85,7 +90,7 @@ def test_each_bar_is_as_large_as_declared(pf: Function, device: SiovDevice) -> N
 
 @pytest.mark.machine("siov", all_ones_header=True)
 def test_a_header_of_all_ones_in_the_chain_does_no_harm(pf: Function) -> None:
-    assert [link.id for link in chain.extended(pf.config())][-1] == 0xFFFF
+    assert [link.id for link in chain.extended(extended_chain(pf))][-1] == 0xFFFF
     assert the_capability(pf).total_sdis == 4
 
 
@@ -93,13 +98,13 @@ def test_a_header_of_all_ones_in_the_chain_does_no_harm(pf: Function) -> None:
 @pytest.mark.machine("siov", siov=False, intel_dvsec=True)
 def test_a_function_without_the_capability_is_none_with_siov(machine: Machine, pf: Function) -> None:
     assert capability(pf) is None
-    assert (0x23 in [link.id for link in chain.extended(pf.config())]) == machine.spec.parameters["intel_dvsec"]
+    assert (0x23 in [link.id for link in chain.extended(extended_chain(pf))]) == machine.spec.parameters["intel_dvsec"]
     assert sriov_attributes(pf) == set()
 
 
 @pytest.mark.machine("siov", intel_dvsec=True)
 def test_intels_older_dvsec_may_stand_beside_the_capability(pf: Function) -> None:
-    ids = [link.id for link in chain.extended(pf.config())]
+    ids = [link.id for link in chain.extended(extended_chain(pf))]
     assert {0x23, SIOV} <= set(ids)
     assert the_capability(pf).total_sdis == 4
 

@@ -80,6 +80,7 @@ def test_a_device_may_be_slow(pf: Function, device: SiovDevice, seconds: float) 
         assert the_capability(pf).total_sdis == 4
 
 
+@pytest.mark.machine("siov", reply_timeout=500)
 def test_a_device_may_leave_one_access_without_an_answer(guest: Guest, pf: Function, device: SiovDevice) -> None:
     fault = device.faults.no_reply(CONFIG, times=1)
     assert pf.config(0x104, 4) == b"\xff" * 4

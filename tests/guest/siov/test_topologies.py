@@ -25,6 +25,16 @@ def bridges(guest: Guest) -> dict[str, tuple[int, int, int]]:
     return {str(one.bdf): one.buses for one in guest.functions() if int(one.read("class"), 16) >> 8 == 0x0604}
 
 
+def buses_are_firmwares(guest: Guest) -> None:
+    """State that each bridge leads to as many buses as there are bridges below it, and no two of them to the same."""
+    numbered = bridges(guest)
+    assert numbered
+    for _, secondary, subordinate in numbered.values():
+        below = [other for other in numbered.values() if secondary <= other[0] <= subordinate]
+        assert subordinate - secondary == len(below)
+    assert len({secondary for _, secondary, _ in numbered.values()}) == len(numbered)
+
+
 @pytest.mark.machine("siov-switch")
 @pytest.mark.cold
 def test_below_a_switch_it_is_found_at_boot_too(pf: Function) -> None:
@@ -51,18 +61,17 @@ def test_behind_a_pci_bridge_the_capability_is_out_of_reach(pf: Function, device
     assert sriov_attributes(pf) == set()
 
 
-@pytest.mark.machine("siov-rciep", total_sdis=300)
-@pytest.mark.usefixtures("shared_machine")
-class TestOnBusZero:
-    def test_it_is_an_integrated_endpoint(self, pf: Function, device: SiovDevice) -> None:
-        assert (str(pf.bdf), port_type(pf, device)) == ("0000:00:08.0", ROOT_COMPLEX_INTEGRATED_ENDPOINT)
-        assert pf.upstream is None
-
-    def test_the_capability_is_seen_as_declared(self, pf: Function) -> None:
-        assert the_capability(pf).total_sdis == 300
-
-    def test_it_has_no_sriov_attributes(self, pf: Function) -> None:
-        assert sriov_attributes(pf) == set()
+@pytest.mark.machine("siov-rciep", **BEYOND_ITS_BUS)
+def test_on_bus_zero_it_is_an_integrated_endpoint_with_all_that_was_declared(
+    guest: Guest, machine: Machine, pf: Function, device: SiovDevice
+) -> None:
+    """All in one, since this machine is always booted."""
+    assert (str(pf.bdf), port_type(pf, device)) == ("0000:00:08.0", ROOT_COMPLEX_INTEGRATED_ENDPOINT)
+    assert pf.upstream is None
+    assert pf.config(0x100, 0xF00) == device.config.peek(0x100, 0xF00)
+    assert sriov_attributes(pf) == set()
+    if not knows_siov(machine):
+        buses_are_firmwares(guest)
 
 
 @pytest.mark.machine("siov-two", total_sdis=9)
@@ -95,17 +104,10 @@ def test_behind_an_iommu_it_has_a_group_of_its_own(guest: Guest, pf: Function) -
 @pytest.mark.machine("siov", **BEYOND_ITS_BUS)
 @pytest.mark.machine("siov-switch", **BEYOND_ITS_BUS)
 @pytest.mark.machine("siov-two", **BEYOND_ITS_BUS)
-@pytest.mark.machine("siov-rciep", **BEYOND_ITS_BUS)
 def test_bus_numbers_are_those_that_firmware_gave(guest: Guest, machine: Machine) -> None:
     if knows_siov(machine):
         pytest.skip("this kernel knows SIOV (CONFIG_PCI_SIOV): it may give bridges more buses")
-    numbered = bridges(guest)
-    assert numbered
-    # Each bridge leads to as many buses as there are bridges below it, and no two of them to the same.
-    for _, secondary, subordinate in numbered.values():
-        below = [other for other in numbered.values() if secondary <= other[0] <= subordinate]
-        assert subordinate - secondary == len(below)
-    assert len({secondary for _, secondary, _ in numbered.values()}) == len(numbered)
+    buses_are_firmwares(guest)
 
 
 @pytest.mark.machine("siov", **BEYOND_ITS_BUS)
