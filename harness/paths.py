@@ -16,7 +16,7 @@ _RUNTIME_LIMIT = 80
 
 
 def data_root() -> Path:
-    """Give the folder that holds `qemu-configs/`, `guest-images/` and `tests/`.
+    """Give the folder that holds `qemu-configs/`, `guest-images/`, `tests/` and `docs/`.
 
     That is the checkout when the package lies in one, else the copy inside the installed package.
     """
@@ -37,6 +37,11 @@ def kernels() -> Path:
 def initramfs() -> Path:
     """Give the folder of the guest root's manifest and init script."""
     return data_root() / "guest-images" / "initramfs"
+
+
+def docs() -> Path:
+    """Give the folder of the documents, whose examples are tested."""
+    return data_root() / "docs"
 
 
 def default_cache() -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import typer
 
 from harness import config, paths
+from harness.device import models as device_models
 from harness.errors import HarnessError
 from harness.qemu.library import Library
 
@@ -24,6 +25,11 @@ def profiles(context: typer.Context, incomplete: str) -> list[str]:
 def kernels(incomplete: str) -> list[str]:
     """Give the kernels that begin so; where there is none, the shell offers files."""
     return _beginning(incomplete, (path.stem for path in paths.kernels().glob("*.toml")))
+
+
+def models(incomplete: str) -> list[str]:
+    """Give the device models that begin so; where there is none, the shell offers files."""
+    return _beginning(incomplete, device_models.BUILT_IN)
 
 
 def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:

@@ -14,6 +14,7 @@ from harness import config
 from harness.cli import complete, output
 from harness.config import Accel
 from harness.errors import UsageError
+from harness.machine import devices
 from harness.machine.parts import Parts, Store
 from harness.machine.spec import Spec
 from harness.machine.start import Starter
@@ -47,10 +48,11 @@ def store(**flags: Any) -> Store:
 def spec(parts_from: Store, profile: str, parameters: list[str] | None) -> Spec:
     """Describe the machine that a command asks for; everything is checked before anything is fetched or started."""
     found = parts_from.library.get(profile)
-    resolved = found.resolve(dict(_assignment(text) for text in parameters or ()))
+    resolved = found.resolve(assignments(parameters))
     folders = parts_from.library.folders
     # Rendered once with stand-ins, so that a mistake in a template is told at once.
     Renderer(folders).command_line(found, resolved, Software("tcg", Path("/kernel"), Path("/initramfs")), _NOWHERE)
+    devices.made(found, resolved)  # and in a device's model
     parts = parts_from.parts(profile=found)
     parts.check(found)
     return Spec(found, resolved, parts, folders)
@@ -74,8 +76,12 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=1, default=str))
 
 
-def _assignment(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"--param {text}: write NAME=VALUE")
-    return name, value
+def assignments(given: list[str] | None) -> dict[str, str]:
+    """Read the values of `-p NAME=VALUE`. Raises `UsageError` for what is no assignment."""
+    found = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--param {text}: write NAME=VALUE")
+        found[name] = value
+    return found

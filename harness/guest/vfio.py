@@ -115,7 +115,8 @@ class VfioUser:
 
     def enable_msix(self, vectors: int) -> list[int]:
         """Enable MSI-X; gives an event descriptor for each vector, for `wait`."""
-        events = [self._call(_EVENTFD2, 0, 0, what="eventfd2")[0] for _ in range(vectors)]
+        made = self._agent.batch([agent.syscall(_EVENTFD2, 0, 0, what="making an event descriptor")] * vectors)
+        events = [agent.result(answer)[0] for answer in made]
         header = _IRQS.pack(_IRQS.size + 4 * vectors, _DATA_EVENTFD_ACTION_TRIGGER, _MSIX, 0, vectors)
         asked = header + struct.pack(f"<{vectors}i", *events)
         self._ioctl(self._device, _SET_IRQS, asked, "VFIO_DEVICE_SET_IRQS")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from errno import EFAULT
 
 import pytest
 from siov_cases import the_capability
@@ -15,7 +14,6 @@ from harness.device.capabilities import SIOV
 from harness.device.device import Device
 from harness.device.log import Kind
 from harness.device.siov import COMPLETION, DESCRIPTOR, DOORBELLS, REGISTERS, Error, SiovDevice
-from harness.guest.agent import raises_errno
 from harness.guest.guest import Guest
 from harness.guest.pci import Function
 from harness.guest.vfio import CONFIG, Memory, VfioUser
@@ -82,7 +80,7 @@ def driver(user: VfioUser, device: Device) -> Driver:
     return Driver(user, device, memory, events)
 
 
-@pytest.mark.parametrize(("sdi", "vector"), [(0, 0), (1, 7), (3, 2)])
+@pytest.mark.parametrize(("sdi", "vector"), [(0, 0), (3, 7)])
 def test_a_doorbell_rung_from_user_space_copies_memory_and_interrupts(driver: Driver, sdi: int, vector: int) -> None:
     driver.enable(sdi)
     driver.ring(sdi, vector=vector, tag=0x77)
@@ -137,7 +135,7 @@ def test_when_the_user_ends_nothing_goes_on(guest: Guest, driver: Driver, pf: Fu
 
 def test_the_capability_is_hidden_from_users_and_the_others_are_not(user: VfioUser, pf: Function) -> None:
     """SI-28: the table of lengths that vfio-pci knows has nothing for it (drivers/vfio/pci/vfio_pci_config.c)."""
-    shown = b"".join(user.read(CONFIG, offset, 4) for offset in range(0, 0x200, 4)) + bytes(0xE00)
+    shown = user.read(CONFIG, 0, 0x200) + bytes(0xE00)
     seen, there = ([link.id for link in chain.extended(config)] for config in (shown, pf.config()))
     assert SIOV in there
     assert SIOV not in seen
@@ -151,11 +149,6 @@ def test_what_user_space_writes_where_it_is_hidden_changes_nothing(
     for offset in range(0, 0x10, 4):
         user.write(CONFIG, at + offset, b"\xff" * 4)
     assert the_capability(pf) == before
-
-
-def test_user_space_cannot_write_behind_the_end(user: VfioUser) -> None:
-    with raises_errno(EFAULT):
-        user.write(CONFIG, 0x1000, bytes(4))
 
 
 def test_a_device_may_vanish_while_a_user_drives_it(machine: Machine, driver: Driver, guest: Guest) -> None:

@@ -25,8 +25,8 @@ from harness.provision.qemu import PROGRAM
 from harness.qemu.library import Library
 
 COMMANDS = [
-    "", "doctor", "profiles", "provision", "cache", "cache list", "cache prune", "shell", "test", "bench", "bench boot",
-    "demo",
+    "", "doctor", "profiles", "provision", "cache", "cache list", "cache prune", "shell", "test", "device",
+    "device list", "device show", "device serve", "bench", "bench boot", "demo",
 ]  # fmt: skip
 LONG = "the first of many words, and so on for quite a while, far beyond what eighty columns have room for, to the last"
 
@@ -73,7 +73,7 @@ def test_every_command_explains_itself(terminal: Terminal, command: str, flag: s
     assert "--help" in text
 
 
-@pytest.mark.parametrize("command", ["", "cache"])
+@pytest.mark.parametrize("command", ["", "cache", "device"])
 def test_a_command_without_anything_is_asked_for_help(terminal: Terminal, command: str) -> None:
     assert "Usage: harness" in printed(terminal, *command.split(), code=2)
 
@@ -350,7 +350,7 @@ SIOV = "siov siov-pci-bridge siov-rciep siov-switch siov-two siov-viommu"
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("harness ", "bench cache demo doctor profiles provision shell test"),
+        ("harness ", "bench cache demo device doctor profiles provision shell test"),
         ("harness shell ", f"igb-sriov mine minimal nvme-sriov {SIOV} virtio-sriov"),
         ("harness shell mi", "mine minimal"),
         ("harness profiles n", "nvme-sriov"),
@@ -360,6 +360,10 @@ SIOV = "siov siov-pci-bridge siov-rciep siov-switch siov-two siov-viommu"
         ("harness shell minimal --kernel ./", ""),
         ("harness demo --accel ", "auto kvm tcg"),
         ("harness cache p", "prune"),
+        ("harness device ", "list serve show"),
+        ("harness device list ", "siov"),
+        ("harness device show s", "siov"),
+        ("harness device serve ./", ""),
     ],
 )
 def test_the_tab_key_offers_names(terminal: Terminal, words: str, offered: str) -> None:
