@@ -6,8 +6,8 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from harness.device.capabilities import Capability
@@ -131,13 +131,15 @@ class Device:
 
     def dma_read(self, address: int, count: int) -> bytes:
         """Read the guest's memory. Raises `DmaError`: not mapped, no bus mastering, no longer connected."""
-        data = self._master().dma_read(address, count)
+        with self._failures_logged(address, count):
+            data = self._master().dma_read(address, count)
         self.log.add(Kind.DMA_READ, offset=address, length=count)
         return data
 
     def dma_write(self, address: int, data: bytes) -> None:
         """Write the guest's memory; raises as `dma_read`."""
-        self._master().dma_write(address, data)
+        with self._failures_logged(address, len(data)):
+            self._master().dma_write(address, data)
         self.log.add(Kind.DMA_WRITE, offset=address, length=len(data))
 
     def interrupt(self, vector: int) -> None:
@@ -191,6 +193,15 @@ class Device:
                     job()
             except Exception as error:  # noqa: BLE001 - a model's mistake must reach the test, not end the thread
                 self.fail(error)
+
+    @contextmanager
+    def _failures_logged(self, address: int, count: int) -> Iterator[None]:
+        try:
+            yield
+        except DmaError as error:
+            _log.info("%s: DMA of %d bytes at %#x: %s", type(self).__name__, count, address, error)
+            self.log.add(Kind.DMA_ERROR, offset=address, length=count)
+            raise
 
     def _master(self) -> Host:
         host = self._host  # which the thread that serves it may take away meanwhile

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     FLR = "flr"
     DMA_READ = "dma-read"
     DMA_WRITE = "dma-write"
+    DMA_ERROR = "dma-error"
     INTERRUPT = "interrupt"
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"

@@ -131,14 +131,17 @@ class Function:
     @property
     def upstream(self) -> Function | None:
         """The bridge or port above it; None on a root bus."""
-        folder = self._do(agent.link(self.path)).decode("utf-8", errors="replace").split("/")[-2]
+        above, _, _ = self._do(agent.link(self.path)).decode("utf-8", errors="replace").rpartition("/")
+        folder = above.rpartition("/")[2]
         return Function(self._agent, Bdf.parse(folder)) if _BDF.fullmatch(folder) else None
 
     @property
     def buses(self) -> tuple[int, int, int]:
         """Of a bridge: its primary, secondary and subordinate bus numbers (PCI Express Base Specification, 7.5.1.3)."""
-        primary, secondary, subordinate = self.config(0x18, 3)
-        return primary, secondary, subordinate
+        numbers = self.config(0x18, 3)
+        if len(numbers) != 3:
+            raise GuestFailure(f"{self.bdf} has no bus numbers: its configuration space ends before 0x1b")
+        return numbers[0], numbers[1], numbers[2]
 
     @property
     def driver(self) -> str | None:

@@ -45,8 +45,9 @@ def blamed(model: str) -> Iterator[None]:
 def at_socket(device: Device, socket: Path, log: Path | None) -> Iterator[Device]:
     """Serve a device while the block lasts; then write to `log`, where there is one, what was done to it.
 
-    It takes no files of memory: with an emulated IOMMU, QEMU 11.1 passes the RAM file of a clone, which maps that
-    privately, and what is written to the file the guest never sees (nor is it written: the file is open for reading).
+    It takes no files of memory: QEMU 11.1 passes the RAM file of a clone, though it maps that privately. What is read
+    there is not what the guest has written, and what is written the guest never sees (nor is it: the file is open for
+    reading only).
     """
     try:
         with Server(device, socket, memory_files=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from harness.device import capabilities, chain
@@ -64,7 +64,11 @@ def functions(draw: st.DrawFn) -> Device:
     return Device(identity, [capabilities.express_endpoint(), *chained], {draw(st.integers(0, 5)): bar})
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Without shrinking, which would start hundreds of QEMUs.
+@settings(
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)  # fmt: skip
 @given(st.lists(functions(), min_size=AT_ONCE, max_size=AT_ONCE))
 def test_any_function_is_found_as_it_was_declared(qemu: Path, devices: list[Device]) -> None:
     with lanes.running(qemu, devices) as lane:

@@ -20,8 +20,8 @@ SERIAL_NUMBER = "serial_number"
 
 @pytest.fixture
 def lane(start: StartLane) -> Lane:
-    """A function with a BAR of registers; QEMU waits 0.2 s for its answers."""
-    return start(function(), x_msg_timeout=200)
+    """A function with a BAR of registers; QEMU waits 0.1 s for its answers."""
+    return start(function(), x_msg_timeout=100)
 
 
 @pytest.fixture
@@ -68,17 +68,17 @@ def test_a_wrong_value_of_configuration_space_reaches_software(lane: Lane) -> No
 
 
 def test_an_answer_can_be_late(lane: Lane, bar: int) -> None:
-    with lane.devices[0].faults.delay(0.1, 0):
+    with lane.devices[0].faults.delay(0.05, 0):
         started = time.monotonic()
         assert lane.qtest.read(bar) == FIXED
-        assert time.monotonic() - started >= 0.1
+        assert time.monotonic() - started >= 0.05
 
 
 def test_an_answer_that_is_too_late_costs_the_device_and_not_qemu(lane: Lane, bar: int) -> None:
     """QEMU 11.1 takes what follows the header of an answer that it awaits no more for the next message."""
     (device,) = lane.devices
     since = device.log.mark()
-    device.faults.delay(0.3, 0, times=1)
+    device.faults.delay(0.2, 0, times=1)
     assert lane.qtest.read(bar) == ALL_ONES
     device.log.wait(lambda entry: entry.kind is Kind.READ and entry.region == 0, since=since)
     assert lane.function().read(0, 2) == 0xFFFF

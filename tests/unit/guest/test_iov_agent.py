@@ -19,7 +19,7 @@ import pytest
 from harness import paths
 from harness.deadline import Deadline
 from harness.guest import agent
-from harness.guest.agent import READ_LIMIT, Agent, Answer, Call
+from harness.guest.agent import READ_LIMIT, Agent, Answer, Call, result
 from harness.guest.ssh import GuestLost, Session
 
 PERL = shutil.which("perl")
@@ -187,6 +187,39 @@ def test_a_file_that_is_no_module_is_not_loaded(on: Agent, tmp_path: Path) -> No
 
 def test_a_module_that_is_not_loaded_is_not_unloaded(on: Agent) -> None:
     assert on.call(agent.remove("no_such_module_of_iov_harness")).errno in {errno.ENOENT, errno.EPERM, errno.ENOSYS}
+
+
+GETPID, PIPE, READ, WRITE, CLOSE = 39, 22, 0, 1, 3  # system calls on x86-64
+
+
+def test_any_system_call_gives_its_result(on: Agent, local: Local) -> None:
+    pid, buffers = result(on.call(agent.syscall(GETPID)))
+    assert (psutil.Process(pid).cmdline(), buffers) == (local.command, [])
+
+
+def test_a_system_call_reads_and_writes_the_buffers_that_it_is_given(on: Agent) -> None:
+    _, [ends] = result(on.call(agent.syscall(PIPE, bytes(8))))
+    reading, writing = (int.from_bytes(ends[place : place + 4], "little") for place in (0, 4))
+    data = bytes(range(256)) + b"-1 =ff"
+    assert result(on.call(agent.syscall(WRITE, writing, data, len(data))))[0] == len(data)
+    assert result(on.call(agent.syscall(READ, reading, bytes(300), 300))) == (
+        len(data),
+        [data + bytes(300 - len(data))],
+    )
+    assert result(on.call(agent.syscall(CLOSE, reading))) == (0, [])
+
+
+def test_a_system_call_fails_with_its_errno(on: Agent) -> None:
+    failed = on.call(agent.syscall(READ, -1, bytes(4), 4, what="reading nothing"))
+    assert failed.errno == errno.EBADF
+    with pytest.raises(agent.GuestErrno, match="reading nothing: EBADF"):
+        result(failed)
+
+
+@pytest.mark.parametrize("said", [b"", b"x", b"1 zz", b"\xff", b"1.5"])
+def test_a_result_that_is_none_is_the_guests_fault(said: bytes) -> None:
+    with pytest.raises(GuestLost, match="answers nonsense"):
+        result(Answer(agent.syscall(GETPID), 0, said))
 
 
 def test_two_connections_are_served_at_a_time(local: Local) -> None:

@@ -243,3 +243,27 @@ def test_overriding_the_driver_takes_the_old_one_away_first(bound: bool) -> None
         (f"{DEVICES}/{PF}/driver_override", b"vfio-pci"),
         ("/sys/bus/pci/drivers/vfio-pci/bind", PF.encode()),
     ]
+
+
+@pytest.mark.parametrize(
+    ("target", "upstream"),
+    [
+        (b"../../../devices/pci0000:00/0000:00:10.0/0000:01:00.0", "0000:00:10.0"),
+        (b"../../../devices/pci0000:00/0000:01:00.0", None),
+        (b"0000:01:00.0", None),
+        (b"../../../devices/\xff/0000:01:00.0", None),
+    ],
+)
+def test_what_is_above_a_function_is_the_folder_that_it_lies_in(target: bytes, upstream: str | None) -> None:
+    function = Function(Sysfs({f"{DEVICES}/{PF}": target}), Bdf.parse(PF))
+    assert function.upstream == (None if upstream is None else Function(Sysfs(), Bdf.parse(upstream)))
+
+
+def test_a_bridge_says_its_bus_numbers() -> None:
+    assert function_with(PF, config=bytes(0x18) + bytes([0, 1, 4, 0])).buses == (0, 1, 4)
+
+
+@pytest.mark.parametrize("config", [b"", bytes(0x1A)])
+def test_bus_numbers_that_are_not_there_are_the_guests_fault(config: bytes) -> None:
+    with pytest.raises(GuestFailure, match="has no bus numbers"):
+        _ = function_with(PF, config=config).buses
