@@ -168,8 +168,10 @@ class Cache:
     def _build(self, place: Path, label: str, build: Build, *, refresh: bool) -> None:
         if place in self._held:
             os.close(self._held.pop(place))  # our own shared lock would keep us out for ever
-        lock = self._lock(place, fcntl.LOCK_EX)
         draft = place.with_name(_DRAFT + place.name)
+        # A lock of its own, held while the draft is made and no longer. To wait for an exclusive lock on the entry could
+        # last for ever: whoever built it meanwhile may hold a shared one again before the waiter is awake.
+        building = self._lock(draft, fcntl.LOCK_EX)
         try:
             if not refresh and _read(place, verify=True):
                 return
@@ -177,10 +179,18 @@ class Cache:
             draft.mkdir(mode=0o700)
             about = dict(build(draft))
             _seal(draft, {"kind": place.parent.name, "key": place.name, "label": label, "about": about})
+            self._replace(place, draft)
+        finally:
+            _remove_tree(draft)
+            os.close(building)
+
+    def _replace(self, place: Path, draft: Path) -> None:
+        """Put a sealed draft in its place, once nobody uses what is there."""
+        lock = self._lock(place, fcntl.LOCK_EX)
+        try:
             _remove_tree(place)
             draft.rename(place)
         finally:
-            _remove_tree(draft)
             os.close(lock)
 
     def _remove(self, place: Path) -> bool:
@@ -199,9 +209,8 @@ class Cache:
 
     def _sweep_drafts(self) -> None:
         for draft in self.root.glob(f"*/{_DRAFT}*"):
-            place = draft.with_name(draft.name.removeprefix(_DRAFT))
             try:
-                lock = self._lock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock = self._lock(draft, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue  # somebody is building it
             _remove_tree(draft)
@@ -218,7 +227,7 @@ class Cache:
             except BlockingIOError:
                 if how & fcntl.LOCK_NB:
                     raise
-                self.progress.note(f"another process is working on {name}: waiting for it")
+                self.progress.note(f"another process is working on {name.replace(_DRAFT, '')}: waiting for it")
                 fcntl.flock(lock, how)
         except BaseException:
             os.close(lock)

@@ -7,7 +7,9 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from harness.errors import CouldNotRun
 from harness.provision import cache as module
 from harness.provision.cache import PACKAGE_LISTS, Cache, Entry
+from harness.provision.progress import Progress
 
 
 class Builder:
@@ -166,6 +169,42 @@ def test_processes_that_race_build_it_once(tmp_path: Path) -> None:
     racers = [subprocess.Popen(command) for _ in range(4)]
     assert [racer.wait(30) for racer in racers] == [0, 0, 0, 0]
     assert log.read_text() == "built\n"
+
+
+class Late(Progress):
+    """Tells when somebody is about to wait for another process, and keeps them from it until that has what it built."""
+
+    def __init__(self) -> None:
+        self.waits, self.built = threading.Event(), threading.Event()
+
+    def note(self, text: str) -> None:
+        assert text == "another process is working on kind-key: waiting for it"
+        self.waits.set()
+        assert self.built.wait(20)
+
+
+def test_whoever_waits_for_a_build_need_not_wait_for_its_builder_to_end(tmp_path: Path) -> None:
+    """The builder uses what it built, and holds it from then on."""
+    late, building = Late(), threading.Event()
+    first, second = Cache(tmp_path), Cache(tmp_path, late)
+
+    def build(draft: Path) -> dict[str, Any]:
+        building.set()
+        assert late.waits.wait(20)
+        (draft / "file").write_text("x")
+        return {}
+
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            one = pool.submit(first.entry, "kind", "key", "label", build)
+            assert building.wait(20)
+            other = pool.submit(second.entry, "kind", "key", "label", Builder())
+            path = one.result(20).path
+            late.built.set()
+            assert other.result(10).path == path
+        finally:
+            first.release()  # lets go of whoever waits for it
+    second.release()
 
 
 def test_pruning_takes_the_least_recently_used_first_and_keeps_what_is_in_use(tmp_path: Path) -> None:
