@@ -169,8 +169,8 @@ class Cache:
         if place in self._held:
             os.close(self._held.pop(place))  # our own shared lock would keep us out for ever
         draft = place.with_name(_DRAFT + place.name)
-        # A lock of its own, held while the draft is made and no longer. To wait for an exclusive lock on the entry could
-        # last for ever: whoever built it meanwhile may hold a shared one again before the waiter is awake.
+        # A lock of its own, held while the draft is made and no longer. Waiting for an exclusive one on the entry might
+        # never end: whoever built it meanwhile may hold a shared one again before the waiter is awake.
         building = self._lock(draft, fcntl.LOCK_EX)
         try:
             if not refresh and _read(place, verify=True):

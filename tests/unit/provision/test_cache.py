@@ -171,11 +171,17 @@ def test_processes_that_race_build_it_once(tmp_path: Path) -> None:
     assert log.read_text() == "built\n"
 
 
-class Late(Progress):
-    """Tells when somebody is about to wait for another process, and keeps them from it until that has what it built."""
+class Late(Cache, Progress):
+    """Sees that there is no entry, and comes to build it when another does; waits for that when that is over."""
 
-    def __init__(self) -> None:
-        self.waits, self.built = threading.Event(), threading.Event()
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, self)
+        self.seen, self.building, self.waits, self.built = (threading.Event() for _ in range(4))
+
+    def _build(self, *arguments: Any, **how: Any) -> None:
+        self.seen.set()
+        assert self.building.wait(20)
+        super()._build(*arguments, **how)
 
     def note(self, text: str) -> None:
         assert text == "another process is working on kind-key: waiting for it"
@@ -185,26 +191,24 @@ class Late(Progress):
 
 def test_whoever_waits_for_a_build_need_not_wait_for_its_builder_to_end(tmp_path: Path) -> None:
     """The builder uses what it built, and holds it from then on."""
-    late, building = Late(), threading.Event()
-    first, second = Cache(tmp_path), Cache(tmp_path, late)
+    first, late = Cache(tmp_path), Late(tmp_path)
 
     def build(draft: Path) -> dict[str, Any]:
-        building.set()
+        late.building.set()
         assert late.waits.wait(20)
         (draft / "file").write_text("x")
         return {}
 
     with ThreadPoolExecutor(2) as pool:
         try:
-            one = pool.submit(first.entry, "kind", "key", "label", build)
-            assert building.wait(20)
-            other = pool.submit(second.entry, "kind", "key", "label", Builder())
-            path = one.result(20).path
+            other = pool.submit(late.entry, "kind", "key", "label", Builder())
+            assert late.seen.wait(20)
+            path = pool.submit(first.entry, "kind", "key", "label", build).result(20).path
             late.built.set()
             assert other.result(10).path == path
         finally:
             first.release()  # lets go of whoever waits for it
-    second.release()
+    late.release()
 
 
 def test_pruning_takes_the_least_recently_used_first_and_keeps_what_is_in_use(tmp_path: Path) -> None:
