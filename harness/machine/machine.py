@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from harness.guest.guest import Guest
 from harness.guest.link import Link
 from harness.guest.pci import Function
 from harness.guest.ssh import GuestLost, GuestTimeout, Session
-from harness.machine import checkpoint, devices, plugging, record, topology
+from harness.machine import checkpoint, devices, plugging, record, sockets, topology
 from harness.machine.checkpoint import Checkpoint, NotMigrated
 from harness.machine.health import Health
 from harness.machine.spec import Spec
@@ -247,21 +246,16 @@ class Machine:
         self._stack.callback(self.console.close)
         self._stack.callback(self.qmp.close)
         self._stack.callback(self.session.close)
-        with _listening(folder / "qmp.sock") as qmp, _listening(folder / "debug.sock") as debug, \
-                _listening(folder / "console.sock") as console, _listening(folder / "link.sock") as link:  # fmt: skip
-            wiring = self._wiring = Wiring(
-                _handed(qmp), _handed(debug), _handed(console, wait=True), _handed(link), ssh_port, devices=str(folder)
-            )
+        with sockets.opened(folder) as ours:
+            self._wiring = ours.wiring(ssh_port)
             self._note_argv(line, ssh_port)
-            program = str(self.spec.parts.qemu.path)
-            argv = [program, *options.argv(line(wiring))]
-            # Connected before QEMU starts: the kernel queues the connections, so nothing has to be polled for.
-            to_console, to_qmp = _connected(folder / "console.sock"), _connected(folder / "qmp.sock")
-            self._link = self._stack.enter_context(Link(_connected(folder / "link.sock"), greeting))
+            argv = [str(self.spec.parts.qemu.path), *options.argv(line(self._wiring))]
+            to_console, to_qmp = ours.connected("console"), ours.connected("qmp")
+            self._link = self._stack.enter_context(Link(ours.connected("link"), greeting))
             self.console.capture(to_console)
             self._stack.callback(self.process.kill)
             deadline = Deadline(_START_TIMEOUT, "QEMU's start")
-            self.process.start(argv, [qmp.fileno(), debug.fileno(), console.fileno(), link.fileno()], deadline)
+            self.process.start(argv, ours.fds, deadline)
             runtime.note_pid(folder, self.process.pid)
             _log.info("%s: QEMU is process %d: %s", self.spec.profile.name, self.process.pid, self.directory / "argv")
         self.debug_socket = folder / "debug.sock"
@@ -354,21 +348,3 @@ def _guest_late() -> Iterator[None]:
         yield
     except DeadlineExpired as error:
         raise GuestTimeout(str(error)) from error
-
-
-@contextmanager
-def _listening(path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen(1)
-        yield listener
-
-
-def _connected(path: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(str(path))
-    return connection
-
-
-def _handed(listener: socket.socket, *, wait: bool = False) -> str:
-    return f"socket,fd={listener.fileno()},server=on,wait={'on' if wait else 'off'}"
