@@ -170,8 +170,9 @@ class Device:
 
     def disconnect(self) -> None:
         """Break the connection to QEMU, as a device that is torn out."""
-        if self._host is not None:
-            self._host.disconnect()
+        host = self._host
+        if host is not None:
+            host.disconnect()
 
     def fail(self, error: Exception) -> None:
         """Note that the model itself is wrong; the first such error is kept."""

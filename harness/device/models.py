@@ -114,7 +114,7 @@ def find(name: str, folder: Path | None = None) -> Model:
 
 
 def _taken(hint: Any) -> tuple[type, tuple[Any, ...]]:
-    """Give the type that an argument takes, and the values where it is one of few. What may also be None is the rest."""
+    """Give the type that an argument takes, or the few values; of one that may be None, what it may be else."""
     if get_origin(hint) in (Union, UnionType):
         hint = next(one for one in get_args(hint) if one is not NoneType)
     if get_origin(hint) is Literal:

@@ -27,9 +27,12 @@ class Sockets:
 
     def wiring(self, ssh_port: int) -> Wiring:
         """Give what a template says of them."""
-        handed = {name: f"socket,fd={one.fileno()},server=on,wait=off" for name, one in self._listeners.items()}
-        handed["console"] = handed["console"].replace("wait=off", "wait=on")  # not a byte is lost
-        return Wiring(**handed, ssh_port=ssh_port, devices=str(self.folder))
+        qmp, debug, console, link = (f"socket,fd={fd},server=on" for fd in self.fds)
+        # QEMU waits for the one who reads the console, so that not a byte is lost.
+        return Wiring(
+            f"{qmp},wait=off", f"{debug},wait=off", f"{console},wait=on", f"{link},wait=off", ssh_port,
+            devices=str(self.folder),
+        )  # fmt: skip
 
     def connected(self, name: str) -> socket.socket:
         """Connect to one of them. Before QEMU starts: the kernel keeps the connection, and nothing has to be polled."""

@@ -38,13 +38,11 @@ class Channel:
         """
         fds: list[int] = []
         try:
-            head = self._exactly(HEADER.size, fds)
+            head = self._exactly(HEADER.size, fds, may_end=True)
             if not head:
                 return None
             header = _header(head)
-            body = self._exactly(header.size - HEADER.size, fds) if header.size > HEADER.size else b""
-            if len(body) != header.size - HEADER.size:
-                return None
+            body = self._exactly(header.size - HEADER.size, fds)
         except BaseException:
             close_all(fds)
             raise
@@ -65,10 +63,15 @@ class Channel:
         """Let go of the socket."""
         self._socket.close()
 
-    def _exactly(self, count: int, fds: list[int]) -> bytes:
-        """Read `count` bytes; fewer where the connection ends. Descriptors that come with them are added to `fds`."""
-        data = self._some(count, fds)
-        while data and len(data) < count and (more := self._some(count - len(data), fds)):
+    def _exactly(self, count: int, fds: list[int], *, may_end: bool = False) -> bytes:
+        """Read `count` bytes, or none where the connection ends and `may_end`; what comes along is added to `fds`."""
+        data = b""
+        while len(data) < count:
+            more = self._some(count - len(data), fds)
+            if not more and (data or not may_end):
+                raise ProtocolError("the connection ended inside of a message")
+            if not more:
+                break
             data += more
         return data
 
@@ -82,8 +85,6 @@ class Channel:
 
 
 def _header(head: bytes) -> Header:
-    if len(head) < HEADER.size:
-        raise ProtocolError(f"the connection ended after {len(head)} bytes of a header")
     header = Header._make(HEADER.unpack(head))
     if not HEADER.size <= header.size <= wire.MAX_MESSAGE:
         raise ProtocolError(f"a message of {header.size} bytes")

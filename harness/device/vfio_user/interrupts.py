@@ -79,6 +79,11 @@ class Vectors:
             close_all(gone)
 
     def _assign(self, vectors: range, fds: list[int]) -> None:
+        try:
+            for event in fds:
+                os.set_blocking(event, False)
+        except OSError as error:
+            raise Refused(error.errno or errno.EBADF, f"SET_IRQS with what is no event: {error.strerror}") from error
         taken: list[int | None] = [*fds] or [None] * len(vectors)
         fds.clear()
         for vector, fd in zip(vectors, taken, strict=True):
@@ -86,7 +91,6 @@ class Vectors:
             if old is not None:
                 os.close(old)
             if fd is not None:
-                os.set_blocking(fd, False)
                 self._fds[vector] = fd
 
     def _act(self, action: int, vectors: list[int]) -> None:

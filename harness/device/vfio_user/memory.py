@@ -6,6 +6,7 @@ from __future__ import annotations
 import bisect
 import errno
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,8 +51,9 @@ class Memory:
         """Take a new range, and its descriptor. Raises `Refused`, and then the descriptor stays the caller's."""
         if size == 0 or start + size > _END or flags & ~(_READABLE | _WRITABLE):
             raise Refused(errno.EINVAL, f"DMA_MAP of {size:#x} bytes at {start:#x}, flags {flags:#x}")
-        if fd is not None and offset + size > _END >> 1:
-            raise Refused(errno.EINVAL, f"DMA_MAP of a file from {offset:#x} on")
+        if fd is not None and (offset + size > _END >> 1 or not stat.S_ISREG(os.fstat(fd).st_mode)):
+            # What is no file may keep a reader waiting for ever.
+            raise Refused(errno.EINVAL, f"DMA_MAP of what is no file, or has no offset {offset:#x}")
         if len(self._ranges) >= wire.MAX_DMA_MAPS:
             raise Refused(errno.ENOSPC, f"more than {wire.MAX_DMA_MAPS} ranges")
         at = bisect.bisect_left(self._ranges, start, key=_start)
@@ -97,8 +99,10 @@ class Memory:
 
     def write_file(self, piece: Range, address: int, data: bytes) -> None:
         """Write to the file behind a range. Raises `DmaError`."""
+        place = piece.offset + address - piece.start
         with self._open(piece) as fd:
-            written = os.pwrite(fd, data, piece.offset + address - piece.start)
+            fits = place + len(data) <= os.fstat(fd).st_size  # else a write would make it longer
+            written = os.pwrite(fd, data, place) if fits else 0
         if written < len(data):
             raise DmaError(f"the memory file ends before {address + len(data):#x}")
 

@@ -68,7 +68,9 @@ class Server:
         while not self._closing:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
+            except OSError as error:
+                if not self._closing:
+                    self.device.fail(error)  # too many open files: nobody will be served any more, and is to know why
                 return
             self._session = Session(self.device, Channel(connection), memory_files=self._memory_files)
             if self._closing:

@@ -29,8 +29,6 @@ vfio_user_send_qio()), and what does not fit into the socket's buffer, 208 KiB b
 """
 _DMA_TIMEOUT = 10.0
 """Seconds for QEMU to answer a DMA message: its main loop may be busy."""
-_REGION_OF_ALL = 2**40
-"""Above this no offset lies in a region; VFIO's own region offsets end here."""
 
 _Handler = Callable[[bytes, list[int]], bytes]
 
@@ -146,7 +144,7 @@ class Session:
         return handler(body, fds)
 
     def _dma_map(self, body: bytes, fds: list[int]) -> bytes:
-        _, flags, offset, address, size = wire.unpack(wire.DMA_MAP, body)
+        flags, offset, address, size = wire.unpack_sized(wire.DMA_MAP, body)
         if len(fds) > 1:
             raise Refused(errno.EINVAL, f"DMA_MAP with {len(fds)} file descriptors")
         if not self._memory_files:
@@ -156,7 +154,7 @@ class Session:
         return b""
 
     def _dma_unmap(self, body: bytes, _fds: list[int]) -> bytes:
-        _, flags, address, size = wire.unpack(wire.DMA_UNMAP, body)
+        flags, address, size = wire.unpack_sized(wire.DMA_UNMAP, body)
         if flags & _UNMAP_ALL:
             self._memory.clear()
         else:
@@ -164,18 +162,18 @@ class Session:
         return body[: wire.DMA_UNMAP.size]
 
     def _device_info(self, body: bytes, _fds: list[int]) -> bytes:
-        wire.unpack(wire.DEVICE_INFO, body)
+        wire.unpack_sized(wire.DEVICE_INFO, body)
         return wire.DEVICE_INFO.pack(wire.DEVICE_INFO.size, _FLAGS_RESET_PCI, _REGIONS, interrupts.KINDS)
 
     def _region_info(self, body: bytes, _fds: list[int]) -> bytes:
-        _, _, index, _, _, _ = wire.unpack(wire.REGION_INFO, body)
+        _, index, _, _, _ = wire.unpack_sized(wire.REGION_INFO, body)
         if index >= _REGIONS:
             raise Refused(errno.EINVAL, f"region {index}")
         size = self._device.size(index)
         return wire.REGION_INFO.pack(wire.REGION_INFO.size, _READ_WRITE if size else 0, index, 0, size, 0)
 
     def _irq_info(self, body: bytes, _fds: list[int]) -> bytes:
-        _, _, index, _ = wire.unpack(wire.IRQ_INFO, body)
+        _, index, _ = wire.unpack_sized(wire.IRQ_INFO, body)
         if index not in (interrupts.INTX, interrupts.MSI, interrupts.MSIX):
             raise Refused(errno.EINVAL, f"interrupts of kind {index}")  # of ERR, QEMU takes nothing but one or this
         count = self._device.vectors if index == interrupts.MSIX else 0
@@ -183,7 +181,7 @@ class Session:
         return wire.IRQ_INFO.pack(wire.IRQ_INFO.size, flags, index, count)
 
     def _set_irqs(self, body: bytes, fds: list[int]) -> bytes:
-        _, flags, index, start, count = wire.unpack(wire.SET_IRQS, body)
+        flags, index, start, count = wire.unpack_sized(wire.SET_IRQS, body)
         self._vectors.set(flags, index, start, count, body[wire.SET_IRQS.size :], fds)
         self._device.deliver_pending()
         return b""
@@ -216,7 +214,10 @@ class Session:
         return [(start + done, min(limit, count - done)) for done in range(0, count, limit)]
 
     def _ask(self, command: Command, body: bytes, size: int) -> bytes:
-        """Send a request to the client and wait for the answer, `size` bytes. Raises `DmaError`."""
+        """Send a request to the client and wait for the answer, `size` bytes. Raises `DmaError`.
+
+        A late answer finds its number still taken: it is not one that was not asked for.
+        """
         answer: Future[bytes] = Future()
         with self._lock:
             if self._ended:
@@ -230,8 +231,6 @@ class Session:
             raise DmaError(f"the client did not answer {command.name} within {_DMA_TIMEOUT:g} s") from error
         except OSError as error:
             raise DmaError(f"the client is gone: {error.strerror}") from error
-        finally:
-            self._waiting.pop(number, None)
         if len(data) < size:
             raise DmaError(f"the client answered {command.name} with {len(data)} bytes, where {size} are needed")
         return data[:size]

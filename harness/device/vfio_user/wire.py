@@ -104,6 +104,17 @@ def unpack(layout: struct.Struct, body: bytes) -> tuple[Any, ...]:
     return layout.unpack_from(body)
 
 
+def unpack_sized(layout: struct.Struct, body: bytes) -> tuple[Any, ...]:
+    """Read the fixed part of a message that begins with argsz, and give what follows that.
+
+    argsz is what the sender has room for in an answer. Raises `Refused` where that is too little.
+    """
+    argsz, *others = unpack(layout, body)
+    if argsz < layout.size:
+        raise Refused(errno.EINVAL, f"argsz {argsz}, where {layout.size} are needed")
+    return tuple(others)
+
+
 def version_request(body: bytes) -> Client:
     """Read the first message of a client. Raises `Refused` for one with which nothing can be agreed upon."""
     major, _minor = unpack(_VERSION, body)
