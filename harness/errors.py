@@ -65,6 +65,10 @@ class GuestFailure(Exception):
     """The kernel or device under test did wrong: a test that sees this has FAILed."""
 
 
+class ModelFailed(Exception):
+    """A device model that is written in Python is wrong itself, be it the harness's or the user's: ERROR."""
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Say in one line that `name` is none of the `known`, which one may have been meant, and what there is."""
     names = sorted(known)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.errors import GuestFailure
+from harness.errors import GuestFailure, ModelFailed
 from harness.guest.reports import KernelReport, ReportKind
 from harness.guest.ssh import GuestLost
 from harness.machine.machine import Machine
@@ -51,10 +51,13 @@ class Judge:
         self._dropped: dict[int, int] = {}
         self.machines: list[Machine] = []
 
-    def complaint(self) -> GuestFailure | None:
-        """Give what the machines did wrong, once all that they said until now has arrived."""
+    def complaint(self) -> GuestFailure | ModelFailed | None:
+        """Give what the machines did wrong, once all that they said until now has arrived.
+
+        A device model that is wrong comes first: what else went wrong may follow from that.
+        """
         found = [complaint for machine in self.machines if (complaint := self._of(machine)) is not None]
-        return found[0] if found else None
+        return next((one for one in found if isinstance(one, ModelFailed)), found[0] if found else None)
 
     def missing(self) -> GuestFailure | None:
         """Give the declared report that has not come, where there is one."""
@@ -64,10 +67,12 @@ class Judge:
                 return ReportMissing(f"the kernel did not report {declared}, which the test declares")
         return None
 
-    def _of(self, machine: Machine) -> GuestFailure | None:
+    def _of(self, machine: Machine) -> GuestFailure | ModelFailed | None:
         unreachable: GuestFailure | None = None
         try:
             machine.drain()
+        except ModelFailed as error:
+            return error
         except GuestFailure as error:
             unreachable = error
         complaint = self._report_of(machine) or self._flood_of(machine) or self._loss_of(machine)

@@ -11,6 +11,8 @@ from harness.device.registers import LayoutError
 _STATUS, _CAPABILITIES_LIST = 0x06, 1 << 4
 _POINTER = 0x34
 _END = 0x1000
+_LEAST = 8
+"""Bytes that QEMU's pcie_add_capability() wants of an extended capability."""
 EXTENDED = 0x100
 """Where extended capabilities begin."""
 
@@ -61,12 +63,18 @@ def extended(config: bytes) -> Iterator[Link]:
 def check(config: bytes) -> None:
     """Raise `LayoutError` for chains on which QEMU's vfio client would turn for ever or abort.
 
-    `vfio_ext_cap_max_size()` walks without looking where it was, and pcie_add_capability() asserts the place
-    (hw/vfio/pci.c and hw/pci/pcie.c).
+    `vfio_ext_cap_max_size()` walks without looking where it was, and takes what lies up to the next capability for the
+    size of one; pcie_add_capability() asserts places and sizes (hw/vfio/pci.c and hw/pci/pcie.c).
     """
     if len(config) != _END:
         raise LayoutError(f"configuration space of {len(config)} bytes: it has {_END}")
     for _ in capabilities(config):
         pass
-    for _ in extended(config):
-        pass
+    links = [one.at for one in extended(config)]
+    for at in links:
+        behind = min([other for other in links if other > at], default=_END)
+        if behind - at < _LEAST:
+            raise LayoutError(
+                f"the extended capability at {at:#x} has {behind - at} bytes up to what follows it at {behind:#x}: "
+                f"QEMU aborts on less than {_LEAST}"
+            )

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Protocol
@@ -22,6 +24,12 @@ CONFIG = 7
 """The region that is configuration space; 0 to 5 are the BARs (VFIO_PCI_CONFIG_REGION_INDEX, linux/vfio.h)."""
 _INITIATE_FLR = 1 << 15  # Device Control, 7.5.3.4
 _MSIX_ENABLE, _MSIX_MASK_ALL = 1 << 15, 1 << 14
+
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds for a model's hook or job to return when its device is closed."""
+MOST_JOBS = 4096
+"""Jobs that wait at most."""
 
 
 class DmaError(Exception):
@@ -105,29 +113,34 @@ class Device:
     def write(self, region: int, offset: int, data: bytes) -> None:
         """Write as the bus does; raises as `read`."""
         bank = self._regions[region]
-        self.log.add(Kind.WRITE, region, offset, len(data), int.from_bytes(data, "little"))
-        if not self.faults.on_write(region, offset, len(data)):
-            with self.lock:
+        dropped = self.faults.on_write(region, offset, len(data))
+        with self.lock:  # whoever sees the entry finds it done
+            if not dropped:
                 bank.write(offset, data)
+            self.log.add(Kind.WRITE, region, offset, len(data), int.from_bytes(data, "little"))
 
     def reset(self, kind: Kind = Kind.RESET) -> None:
         """Reset it: registers, interrupts, then what `on_reset` does."""
-        self.log.add(kind)
         with self.lock:
             for bank in self._regions.values():
                 bank.reset()
             self.on_reset(kind)
+            self.log.add(kind)
 
-    def later(self, job: Callable[[], None]) -> None:
+    def later(self, job: Callable[[], None]) -> bool:
         """Do something after the access that is being answered, in a thread of the device's own, one after another.
 
         A job holds no lock while it does DMA: QEMU may be waiting for the device meanwhile. What it raises makes the
-        device `broken`, but for a `DmaError`.
+        device `broken`, but for a `DmaError`. Gives False for one job too many, which is not done: a guest may ring
+        faster than any device works.
         """
+        if self._jobs.qsize() >= MOST_JOBS:
+            return False
         if self._worker is None:
             self._worker = threading.Thread(target=self._work, name=f"{type(self).__name__} jobs", daemon=True)
             self._worker.start()
         self._jobs.put(job)
+        return True
 
     def dma_read(self, address: int, count: int) -> bytes:
         """Read the guest's memory. Raises `DmaError`: not mapped, no bus mastering, no longer connected."""
@@ -143,13 +156,16 @@ class Device:
         self.log.add(Kind.DMA_WRITE, offset=address, length=len(data))
 
     def interrupt(self, vector: int) -> None:
-        """Raise an MSI-X vector; it stays pending while it is masked, or the guest has not enabled it."""
+        """Raise an MSI-X vector; it stays pending while the guest has not enabled MSI-X or bus mastering, or masks all.
+
+        While one is masked in the table, which is QEMU's own, QEMU keeps it back, and does not show it as pending.
+        """
         if not 0 <= vector < self.vectors:
             raise ValueError(f"MSI-X vector {vector}: the device has {self.vectors}")
-        self.log.add(Kind.INTERRUPT, value=vector)
         with self.lock:
             if not self._deliver(vector):
                 self._set_pending(vector, pending=True)
+            self.log.add(Kind.INTERRUPT, value=vector)
 
     def deliver_pending(self) -> None:
         """Raise what is pending and can be raised now: called when the guest has enabled or unmasked vectors."""
@@ -159,8 +175,11 @@ class Device:
                     self._set_pending(vector, pending=False)
 
     def attach(self, host: Host) -> None:
-        """Note that a QEMU is connected."""
-        self._host = host
+        """Note that a QEMU is connected. Raises `RuntimeError` where another one is."""
+        with self.lock:
+            if self._host is not None:
+                raise RuntimeError("the device is in a machine already: one device cannot be in two")
+            self._host = host
         self.log.add(Kind.CONNECTED)
 
     def detach(self) -> None:
@@ -182,10 +201,16 @@ class Device:
     def close(self) -> None:
         """End its faults and its thread."""
         self.faults.clear()
-        if self._worker is not None:
-            self._jobs.put(None)
-            self._worker.join()
-            self._worker = None
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        with suppress(queue.Empty):  # what was not begun is not done any more
+            while True:
+                self._jobs.get_nowait()
+        self._jobs.put(None)
+        worker.join(CLOSE_TIMEOUT)
+        if worker.is_alive():
+            self.fail(RuntimeError(f"a job does not return: {stack_of(worker)}"))
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -227,11 +252,14 @@ class Device:
         self._pba = (0, 0)
         if self.config.has_msix:
             self._pba = self.config["msix_pba"] & 7, self.config["msix_pba"] & ~7
-            self.config.on_write("msix_control", lambda *_: self.deliver_pending())
+            for name in ("msix_control", "command"):
+                self.config.on_write(name, lambda *_: self.deliver_pending())
 
     def _deliver(self, vector: int) -> bool:
         host, control = self._host, self.config["msix_control"]
         if host is None or not control & _MSIX_ENABLE or control & _MSIX_MASK_ALL:
+            return False
+        if not self.config["command"] & COMMAND_MASTER:  # a message is a write to memory
             return False
         return host.interrupt(vector)
 
@@ -245,6 +273,15 @@ class Device:
         byte = self.bars[bar].peek(place, 1)[0]
         bit = 1 << vector % 8
         self.bars[bar].poke(place, bytes([byte | bit if pending else byte & ~bit]))
+
+
+def stack_of(thread: threading.Thread) -> str:
+    """Say in one line where a thread is."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    if frame is None:
+        return "its thread has just ended"
+    where = traceback.extract_stack(frame)
+    return "; ".join(f"{one.filename}, line {one.lineno}, in {one.name}" for one in where[-3:])
 
 
 __all__ = ["CONFIG", "Device", "DmaError", "Host", "NoReply"]

@@ -63,7 +63,6 @@ class AccessLog:
         self._made = time.monotonic()
         self._entries: deque[Entry] = deque(maxlen=kept)
         self._changed = threading.Condition()
-        self._waiting = 0
         self.count = 0
 
     @property
@@ -83,8 +82,7 @@ class AccessLog:
         with self._changed:
             self._entries.append(entry)
             self.count += 1
-            if self._waiting:
-                self._changed.notify_all()
+            self._changed.notify_all()
 
     def entries(self, *, since: int = 0) -> list[Entry]:
         """Give the entries that are there, from the one on that was the `since`th (see `mark`)."""
@@ -112,21 +110,18 @@ class AccessLog:
     def wait(self, matches: Callable[[Entry], bool], timeout: float = 10.0, *, since: int = 0) -> Entry:
         """Wait until something that `matches` has happened, `since` a mark. Raises `NotSeen`."""
         deadline = Deadline(timeout, "the device's log")
-        with self._changed:
-            self._waiting += 1
-            try:
-                while True:
-                    fresh = self.entries(since=since)
-                    found = next(filter(matches, fresh), None)
-                    if found is not None:
-                        return found
-                    since = self.count
-                    if deadline.expired:
-                        last = "; ".join(map(str, list(self._entries)[-5:])) or "nothing"
-                        raise NotSeen(f"{deadline.error()}; the last entries: {last}")
+        while True:
+            with self._changed:
+                fresh, since = self.entries(since=since), self.count
+            found = next(filter(matches, fresh), None)  # without the lock: it may look at the device
+            if found is not None:
+                return found
+            if deadline.expired:
+                last = "; ".join(map(str, self.entries()[-5:])) or "nothing"
+                raise NotSeen(f"{deadline.error()}; the last entries: {last}")
+            with self._changed:
+                if self.count == since:
                     self._changed.wait(deadline.remaining())
-            finally:
-                self._waiting -= 1
 
     def save(self, path: Path) -> None:
         """Write all entries that are there, one JSON object a line. Raises `OSError`."""

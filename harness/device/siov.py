@@ -44,6 +44,8 @@ COMPLETION = struct.Struct("<HHI")
 DESCRIPTOR_SHIFT = 6
 LARGEST_COPY = 1 << 20
 """Bytes of one copy at most."""
+_STEP = 16 * 1024
+"""Bytes after which a copy looks whether it was stopped: one message, so that no more than one is then under way."""
 _ACTIVE = 1
 """Bit 0 of SIOV Status: at least one SDI is enabled."""
 _PAGE = 4096
@@ -57,6 +59,7 @@ class Error(IntFlag):
     DMA = 4
     TOO_LONG = 8
     NO_SUCH_VECTOR = 16
+    TOO_MANY = 32
 
 
 @dataclass(eq=False)
@@ -165,8 +168,8 @@ class SiovDevice(Device):
         run = self._enabled.get(sdi)
         if run is None:
             self._note(Error.NOT_ENABLED)
-        else:
-            self.later(lambda: self._copy(run, value << DESCRIPTOR_SHIFT))
+        elif not self.later(lambda: self._copy(run, value << DESCRIPTOR_SHIFT)):
+            self._note(Error.TOO_MANY)
 
     def _copy(self, run: _Run, address: int) -> None:
         """Do what a descriptor says; once the SDI is stopped nothing more is begun, and nothing shows of it."""
@@ -174,7 +177,9 @@ class SiovDevice(Device):
             source, destination, completion, length, vector, tag = DESCRIPTOR.unpack(
                 self._fetch(run, address, DESCRIPTOR.size)
             )
-            error = self._transfer(run, source, destination, length) if vector < self.vectors else Error.NO_SUCH_VECTOR
+            error = (
+                self._transfer(run, source, destination, length) if self._may_raise(vector) else Error.NO_SUCH_VECTOR
+            )
             self._note(error, run)
             run.completions += 1
             self._put(run, completion, COMPLETION.pack(tag, error, 0 if error else length))
@@ -184,6 +189,9 @@ class SiovDevice(Device):
         with self.lock:
             if vector < self.vectors and not run.stopped:
                 self.interrupt(vector)
+
+    def _may_raise(self, vector: int) -> bool:
+        return vector < self.vectors or self.vectors == 0  # a device without MSI-X leaves it at the completion
 
     def _transfer(self, run: _Run, source: int, destination: int, length: int) -> Error:
         if length > LARGEST_COPY:
@@ -195,14 +203,20 @@ class SiovDevice(Device):
         return Error(0)
 
     def _fetch(self, run: _Run, address: int, count: int) -> bytes:
-        if run.stopped:
-            raise DmaError("the SDI was stopped")
-        return self.dma_read(address, count)
+        parts = []
+        for offset in range(0, count, _STEP):
+            self._check(run)
+            parts.append(self.dma_read(address + offset, min(_STEP, count - offset)))
+        return b"".join(parts)
 
     def _put(self, run: _Run, address: int, data: bytes) -> None:
+        for offset in range(0, len(data), _STEP):
+            self._check(run)
+            self.dma_write(address + offset, data[offset : offset + _STEP])
+
+    def _check(self, run: _Run) -> None:
         if run.stopped:
             raise DmaError("the SDI was stopped")
-        self.dma_write(address, data)
 
     def _note(self, error: Error, run: _Run | None = None) -> None:
         with self.lock:
@@ -219,7 +233,7 @@ def _registers(total_sdis: int) -> tuple[Register, ...]:
         Register("control", 0x10, 4, rw=1),
         Register("routing_id", 0x14, 4),
         Register("completions", 0x18, 4),
-        Register("error", 0x1C, 4, w1c=0x1F),
+        Register("error", 0x1C, 4, w1c=0x3F),
     )
 
 

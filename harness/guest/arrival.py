@@ -8,7 +8,7 @@ a device that every driver declines it says nothing. So two things are done that
    device until its probe, where that is synchronous (drivers/pci/hotplug/acpiphp_glue.c, hotplug_event(); up to about
    Linux 6.12 all are). It does nothing else to a slot that is on (acpiphp_enable_slot()).
 2. Loading a module waits for all asynchronous probes (kernel/module/main.c, do_init_module(), by way of
-   async_synchronize_full()). Where none can be loaded, or no module there is wants the function, writing to
+   async_synchronize_full()). Where none can be loaded, or no driver wants the function, writing to
    `power/control` what it says already takes the device's lock (drivers/base/power/sysfs.c, control_store()), which a
    probe holds while it runs: that costs a tenth.
 
@@ -31,6 +31,9 @@ from harness.guest.uevents import Uevent, Uevents
 
 _SLOTS = "/sys/bus/pci/slots"
 _RELEASE = "/proc/sys/kernel/osrelease"
+_ALIASES = "/etc/iov-harness/pci-aliases"
+"""What the drivers of this guest's kernel want, built in or not (harness/provision/initramfs.py)."""
+_TEXT_LIMIT = 1 << 20
 _HARMLESS_MODULES = ("pci-stub", "pci-pf-stub")
 """Modules without dependencies that do nothing when they are loaded; one of them is not in use."""
 
@@ -54,10 +57,11 @@ def wait_finished(guest: Guest, uevents: Uevents, bdf: Bdf, deadline: Deadline) 
     if bound(uevents.seen()):
         return
     function = Function(guest.agent, bdf)
-    release, modalias = (_text(guest.agent, path) for path in (_RELEASE, f"{function.path}/modalias"))
-    if not _is_known(modalias, _text(guest.agent, f"/lib/modules/{release}/modules.alias")):
+    modalias = _text(guest.agent, f"{function.path}/modalias", deadline) or ""
+    if not _is_wanted(modalias, _text(guest.agent, _ALIASES, deadline)):
         _join_probe(guest.agent, function, deadline)
         return
+    release = _text(guest.agent, _RELEASE, deadline) or ""
     _join_probes(guest.agent, function, release, deadline)
     if not bound(uevents.seen()):
         # As init does at boot; modprobe returns when the driver has probed it.
@@ -77,10 +81,9 @@ def _join_hotplug(on: Agent, bdf: Bdf, deadline: Deadline) -> None:
             on.call(agent.write(f"{_SLOTS}/{name}/power", b"1"), timeout=deadline.remaining())
 
 
-def _is_known(modalias: str, aliases: str) -> bool:
-    """Tell whether any module there is wants a function, by the text of a modules.alias."""
-    patterns = (line.split()[1] for line in aliases.splitlines() if line.startswith("alias pci:"))
-    return any(fnmatchcase(modalias, pattern) for pattern in patterns)
+def _is_wanted(modalias: str, aliases: str | None) -> bool:
+    """Tell whether a driver may want a function: any of the guest's own, or nobody knows which there are."""
+    return aliases is None or any(fnmatchcase(modalias, pattern) for pattern in aliases.splitlines())
 
 
 def _join_probes(on: Agent, function: Function, release: str, deadline: Deadline) -> None:
@@ -97,11 +100,14 @@ def _join_probe(on: Agent, function: Function, deadline: Deadline) -> None:
     on.call(agent.write(control, on.call(agent.read(control)).data), timeout=deadline.remaining())
 
 
-def _text(on: Agent, path: str) -> str:
-    """Read a file of any length; what is not there has no text."""
+def _text(on: Agent, path: str, deadline: Deadline) -> str | None:
+    """Read a text file; None for one that is not there."""
     found = b""
-    while True:
-        part = on.call(agent.read(path, len(found))).data
-        found += part
-        if len(part) < agent.READ_LIMIT:
-            return found.decode("utf-8", errors="replace").rstrip("\n")
+    while len(found) < _TEXT_LIMIT:
+        answer = on.call(agent.read(path, len(found)), timeout=max(0.1, deadline.remaining()))
+        if answer.errno:
+            return None
+        found += answer.data
+        if len(answer.data) < agent.READ_LIMIT:
+            break
+    return found.decode("utf-8", errors="replace").rstrip("\n")

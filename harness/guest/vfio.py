@@ -16,7 +16,7 @@ from harness.guest import agent
 from harness.guest.agent import Agent, GuestErrno
 from harness.guest.guest import Guest
 from harness.guest.pci import Function
-from harness.guest.ssh import GuestTimeout
+from harness.guest.ssh import COMMAND_TIMEOUT, GuestTimeout
 
 CONFIG = 7
 """The region that is configuration space (VFIO_PCI_CONFIG_REGION_INDEX); 0 to 5 are the BARs."""
@@ -91,7 +91,7 @@ class VfioUser:
     def write(self, region: int, offset: int, data: bytes) -> None:
         """Write to a region, with one pwrite(2)."""
         start, _ = self.region(region)
-        self._call(_PWRITE, self._device, data, len(data), start + offset, what="writing to a region")
+        self._write(self._device, start + offset, data, "a region")
 
     def map(self, iova: int, size: int) -> Memory:
         """Let the function reach `size` bytes of new memory, whole pages, at the bus address `iova`."""
@@ -111,7 +111,7 @@ class VfioUser:
 
     def store(self, memory: Memory, offset: int, data: bytes) -> None:
         """Write the user's own memory."""
-        self._call(_PWRITE, self._memory, data, len(data), memory.address + offset, what="writing memory")
+        self._write(self._memory, memory.address + offset, data, "memory")
 
     def enable_msix(self, vectors: int) -> list[int]:
         """Enable MSI-X; gives an event descriptor for each vector, for `wait`."""
@@ -125,7 +125,8 @@ class VfioUser:
     def wait(self, event: int, timeout: float = 10.0) -> int:
         """Wait for an interrupt; gives how many came. Raises `GuestTimeout`."""
         polled = struct.pack("<ihh", event, _POLLIN, 0)
-        came, _ = self._call(_POLL, polled, 1, int(timeout * 1000), what="poll")
+        poll = agent.syscall(_POLL, polled, 1, int(timeout * 1000), what="poll")
+        came, _ = agent.result(self._agent.call(poll, timeout=timeout + COMMAND_TIMEOUT))
         if not came:
             raise GuestTimeout(f"no interrupt of {self.function.bdf} within {timeout:g} s")
         _, [count] = self._call(_READ, event, bytes(8), 8, what="reading an event descriptor")
@@ -134,6 +135,11 @@ class VfioUser:
     def reset(self) -> None:
         """Reset the function."""
         self._call(_IOCTL, self._device, _RESET, 0, what="VFIO_DEVICE_RESET")
+
+    def _write(self, file: int, place: int, data: bytes, what: str) -> None:
+        written, _ = self._call(_PWRITE, file, data, len(data), place, what=f"writing to {what}")
+        if written != len(data):
+            raise GuestFailure(f"of {len(data)} bytes to {what} of {self.function.bdf} only {written} were written")
 
     def _open_device(self) -> int:
         group = self._open(f"/dev/vfio/{self._group()}")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from harness.device import models
 from harness.device.device import Device
 from harness.device.models import Model
 from harness.device.vfio_user.server import Server
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, ModelFailed, UsageError
 from harness.qemu.profile import Profile, Value
 from harness.qemu.template import Wiring
 
@@ -22,10 +23,14 @@ def made(profile: Profile, parameters: Mapping[str, Value]) -> dict[str, Device]
     """Make the devices that a profile serves. Raises `UsageError` for a model or an argument that is none."""
     found = {}
     for name, served in profile.devices.items():
+        check_name(name)
         with blamed(served.model):
             model, arguments = _resolved(profile, name, parameters)
             found[name] = model.make(arguments)
     return found
+
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,15}")
 
 
 @contextmanager
@@ -39,6 +44,12 @@ def blamed(model: str) -> Iterator[None]:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{last.filename}, line {last.lineno}"
         raise UsageError(f"device model {model}: {type(error).__name__}: {error} ({where})") from error
+
+
+def check_name(name: str) -> None:
+    """Raise `UsageError` for a name that is none for a device: it is QEMU's id, and part of names of files."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"device {name!r}: a name has 1 to 16 letters, digits, '-' or '_', the first one a letter")
 
 
 @contextmanager
@@ -69,11 +80,12 @@ def by_hand(profile: Profile, parameters: Mapping[str, Value], wiring: Wiring) -
 
 
 def check(devices: Iterable[Device]) -> None:
-    """Raise what a model did wrong and nobody was told yet."""
+    """Raise as `ModelFailed` what a model did wrong and nobody was told yet."""
     for device in devices:
         error, device.broken = device.broken, None
         if error is not None:
-            raise error
+            name = type(device).__name__
+            raise ModelFailed(f"device model {name} failed: {type(error).__name__}: {error}") from error
 
 
 def _resolved(profile: Profile, name: str, parameters: Mapping[str, Value]) -> tuple[Model, Mapping[str, Value]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.deadline import Deadline, DeadlineExpired
 from harness.device.device import Device
+from harness.errors import UsageError
 from harness.machine import devices
 from harness.qemu import runtime
 from harness.qemu.ecam import Board, EcamFunction
@@ -20,6 +21,8 @@ from harness.qemu.qtest import Qtest, QtestLost
 
 _FIRST_PORT = 8
 """The first root port's device number on bus 0; the others follow."""
+_MOST_PORTS = 23
+"""Root ports that fit between the first one's slot and the ICH9, which is device 31 of q35."""
 _START_TIMEOUT = 30.0
 _END_TIMEOUT = 5.0
 _OPTIONS = (
@@ -52,9 +55,20 @@ class Lane:
 def running(qemu: Path, served: Sequence[Device], **properties: object) -> Iterator[Lane]:
     """Start a QEMU with these devices, each behind a root port of its own; both end with the block.
 
-    `properties` are further ones of vfio-user-pci, an underscore standing for a dash. Raises `QemuDied` where QEMU does
-    not start, or ends while the block lasts; at the end, what a model did wrong.
+    `properties` are further ones of vfio-user-pci, an underscore standing for a dash. Raises `ModelFailed` where a
+    model is wrong, whatever came of that; `QemuDied` where QEMU does not start, or has ended when the block ends.
     """
+    if len(served) > _MOST_PORTS:
+        raise UsageError(f"{len(served)} devices: a lane has {_MOST_PORTS} root ports")
+    try:
+        with _started(qemu, served, properties) as lane:
+            yield lane
+    finally:  # also when all threads of the devices have ended
+        devices.check(served)
+
+
+@contextmanager
+def _started(qemu: Path, served: Sequence[Device], properties: Mapping[str, object]) -> Iterator[Lane]:
     process = QemuProcess(the_loop(), lambda _: None)
     with ExitStack() as stack:
         folder = stack.enter_context(runtime.private_folder())
@@ -71,10 +85,10 @@ def running(qemu: Path, served: Sequence[Device], **properties: object) -> Itera
         try:
             lane = Lane(Qtest(ours), served)
             yield lane
+            lane.qtest.read(0)  # QEMU is still there
         except QtestLost as lost:
             ended = _end(process)
             raise (lost if ended is None else QemuDied(str(ended))) from lost
-        lane.check()
 
 
 def _devices(count: int, folder: Path, properties: Mapping[str, object]) -> Iterator[str]:

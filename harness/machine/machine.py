@@ -191,18 +191,20 @@ class Machine:
     def drain(self) -> None:
         """Wait until all that the kernel has said until now has arrived.
 
-        Raises `GuestTimeout` or `GuestLost`, and `CouldNotRun` where the run's records of it cannot be written.
+        Raises `GuestTimeout` or `GuestLost`, and `CouldNotRun` where the run's records of it cannot be written; before
+        all others `ModelFailed`, for where a Python device is wrong the rest may follow from that.
         """
-        if self.loss is None:
-            try:
+        try:
+            if self.loss is None:
                 self.guest.drain()
-            except GuestLost:
+            else:
                 self.settle()
-                raise
-        else:
+        except GuestLost:
             self.settle()
+            raise
+        finally:
+            devices.check(self.devices.values())
         self._check_records()
-        devices.check(self.devices.values())
 
     def settle(self) -> None:
         """Wait until what QEMU has written has arrived, and where QEMU is ending, for its end."""
@@ -214,8 +216,9 @@ class Machine:
         self.console.catch_up(deadline, ended=self.health.exit is not None)
 
     def close(self) -> None:
-        """End QEMU and let go of everything; QEMU is gone when this returns."""
+        """End QEMU and let go of everything; QEMU is gone when this returns. Raises `ModelFailed` as `drain`."""
         self._stack.close()
+        devices.check(self.devices.values())
 
     def _boot(self, line: _CommandLine, deadline: Deadline, ssh_port: int) -> None:
         self._start(line, ssh_port)
@@ -241,6 +244,7 @@ class Machine:
         self._started = time.monotonic()
         folder = self._stack.enter_context(runtime.private_folder())
         self._folder = folder
+        sockets.devices_folder(folder).mkdir(mode=0o700)
         if self.start != "base":  # which has nothing plugged
             self._serve(self.spec.devices())
         self._stack.callback(self.console.close)
@@ -265,8 +269,11 @@ class Machine:
         """Serve devices, each at its socket, until the machine ends."""
         assert self._folder is not None  # noqa: S101 - _start() comes first
         for name, device in made.items():
-            socket, log = self._folder / f"{name}.sock", self.directory / f"device-{name}.jsonl"
-            self.devices[name] = self._stack.enter_context(devices.at_socket(device, socket, log))
+            devices.check_name(name)
+            socket = sockets.devices_folder(self._folder) / f"{name}.sock"
+            log = self.directory / f"device-{name}.jsonl"
+            self._stack.enter_context(devices.at_socket(device, socket, log))
+            self.devices[name] = device
 
     def _note_argv(self, line: _CommandLine, ssh_port: int) -> None:
         """Write down what is run, but for the wiring: QEMU gets its sockets open, and a shell cannot do that.
@@ -326,6 +333,7 @@ class Machine:
     def _explained(self, why: str, stage: Stage) -> MachineLost:
         """Say at which stage the machine was lost, with the last words of its console and where to look further."""
         self.settle()
+        devices.check(self.devices.values())
         if self.health.exit is not None and stage is Stage.QEMU:
             why = str(self.health.exit)
         elif self.loss is not None:

@@ -31,7 +31,7 @@ class Sockets:
         # QEMU waits for the one who reads the console, so that not a byte is lost.
         return Wiring(
             f"{qmp},wait=off", f"{debug},wait=off", f"{console},wait=on", f"{link},wait=off", ssh_port,
-            devices=str(self.folder),
+            devices=str(devices_folder(self.folder)),
         )  # fmt: skip
 
     def connected(self, name: str) -> socket.socket:
@@ -51,6 +51,11 @@ def opened(folder: Path) -> Iterator[Sockets]:
             listeners[name].bind(str(_path(folder, name)))
             listeners[name].listen(1)
         yield Sockets(folder, listeners)
+
+
+def devices_folder(folder: Path) -> Path:
+    """Give where Python devices are served, apart from the machine's own sockets."""
+    return folder / "devices"
 
 
 def _path(folder: Path, name: str) -> Path:

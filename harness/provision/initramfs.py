@@ -134,3 +134,21 @@ def _module_entries(root: Path, wanted: Manifest, tree: ModuleTree) -> Iterator[
         _output([*depmod, "-b", staging, tree.release])
         for path in sorted(folder.iterdir()):
             yield cpio.file(f"usr/{base}/{path.name}", path.read_bytes())
+        wanted_functions = _pci_aliases(folder)
+    if wanted_functions is not None:
+        yield cpio.file("etc/iov-harness/pci-aliases", "".join(f"{one}\n" for one in wanted_functions).encode())
+
+
+def _pci_aliases(folder: Path) -> list[str] | None:
+    """Give the patterns of what PCI drivers want, of modules and of what is built in; None where that is not known.
+
+    Linux 6.12 does not tell the aliases of what is built in; but it probes a plugged device at once.
+    """
+    built_in = folder / "modules.builtin.modinfo"
+    if not built_in.is_file():
+        return None
+    facts = built_in.read_bytes().decode("utf-8", errors="replace").split("\0")
+    aliases = (folder / "modules.alias").read_text(encoding="utf-8").splitlines()
+    found = {fact.partition("=")[2] for fact in facts if ".alias=pci:" in fact}
+    found |= {line.split()[1] for line in aliases if line.startswith("alias pci:")}
+    return sorted(found)

@@ -11,7 +11,7 @@ from traceback import walk_tb
 import pytest
 
 from harness.deadline import DeadlineExpired
-from harness.errors import CouldNotRun, GuestFailure, HarnessError, Stage
+from harness.errors import CouldNotRun, GuestFailure, HarnessError, ModelFailed, Stage
 from harness.guest.ssh import GuestLost, GuestTimeout
 from harness.judge import KernelReported
 from harness.outcome import Outcome, Verdict
@@ -125,7 +125,7 @@ def _judged(case: Case, *, passing: bool) -> Iterator[None]:
     complaint = case.judge.complaint()
     if complaint is None and error is None:
         complaint = case.judge.missing()
-    if complaint is not None and _follows(error):
+    if complaint is not None and (_follows(error) or isinstance(complaint, ModelFailed)):
         raise complaint from error
     if error is not None:
         if complaint is not None:

@@ -94,10 +94,13 @@ class Board:
         index = 0
         sizes: list[tuple[int, int]] = []
         while index < 6:
-            size = function.bar_size(index)
+            flags = function.read(_BAR_0 + 4 * index)
+            size = 0 if flags & 0x1 else function.bar_size(index)
             if size:
                 sizes.append((size, index))
-            index += 2 if size and function.read(_BAR_0 + 4 * index) & 0x4 else 1
+            index += 2 if size and flags & 0x4 else 1
+        if sum(size for size, _ in sizes) > _WINDOW:
+            raise ValueError(f"BARs of {sum(size for size, _ in sizes):#x} bytes: a window has {_WINDOW:#x}")
         for size, index in sorted(sizes, reverse=True):  # the largest first: then each is aligned to its size
             function.place_bar(index, free)
             placed[index] = free

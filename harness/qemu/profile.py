@@ -86,12 +86,12 @@ class Requirements(Data):
 class Served(Data):
     """A device that lives in Python: the name of its model, and what that is made with.
 
-    In a profile the arguments are values, or expressions over its parameters; without any, the model gets those of the
+    In a profile the arguments are values, or expressions over its parameters. Besides, the model gets those of the
     profile's own parameters whose names it knows. Resolved, they are values.
     """
 
     model: str
-    arguments: dict[str, Value] | None = None
+    arguments: dict[str, Value] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,8 @@ class Profile:
         Raises `UsageError` for an expression that does not evaluate.
         """
         said = self.devices[device].arguments
-        if said is None:
-            return {name: values[name] for name in self.own if name in takes}
-        return {name: self._evaluate(one, values) if isinstance(one, str) else one for name, one in said.items()}
+        given = {name: self._evaluate(one, values) if isinstance(one, str) else one for name, one in said.items()}
+        return {**{name: values[name] for name in self.own if name in takes}, **given}
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Value]:
         """Give all parameters, checked: those `given`, and the defaults of the others.

@@ -72,6 +72,7 @@ class Qtest:
                 if words[:1] != ["IRQ"]:
                     raise QtestLost(f"qtest {request}: QEMU answers {' '.join(words)[:200]!r}")
         except TimeoutError as error:
+            self._socket.shutdown(socket.SHUT_RDWR)  # a late answer would be taken for the next one
             raise QtestLost(f"qtest {request}: no answer within {_TIMEOUT:g} s") from error
         except OSError as error:
             raise QtestLost(f"qtest {request}: QEMU is gone ({error.strerror})") from error

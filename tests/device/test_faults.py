@@ -11,6 +11,7 @@ from functions import SCRATCH, function
 
 from harness.device.device import CONFIG
 from harness.device.log import Kind
+from harness.errors import ModelFailed
 from harness.machine.lane import Lane
 
 FIXED, FREE = (next(one for one in SCRATCH if one.name == name).value for name in ("fixed", "free"))
@@ -107,6 +108,6 @@ def test_a_models_mistake_is_raised_where_the_test_can_see_it(start: StartLane) 
     device.bars[0].on_read("fixed", lambda _: 1 // 0)
     lane = start(device)
     lane.qtest.read(lane.board.place_bars(lane.function())[0])
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ModelFailed, match="device model Device failed: ZeroDivisionError"):
         lane.check()
     lane.check()  # once is enough

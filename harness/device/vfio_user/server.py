@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Self
 
-from harness.device.device import Device
+from harness.device.device import CLOSE_TIMEOUT, Device, stack_of
 from harness.device.vfio_user.channel import Channel
 from harness.device.vfio_user.session import Session
 from harness.errors import UsageError
@@ -24,7 +24,7 @@ class Server:
     QEMU connects once for every time that the device is plugged in. See `Session` for `memory_files`.
     """
 
-    def __init__(self, device: Device, path: Path, *, memory_files: bool = True) -> None:
+    def __init__(self, device: Device, path: Path, *, memory_files: bool = False) -> None:
         self.device = device
         self.path = path
         self._memory_files = memory_files
@@ -51,7 +51,10 @@ class Server:
         self._thread.join()
 
     def close(self) -> None:
-        """End the session that there is, and take no other; nothing of it is left when this returns."""
+        """End the session that there is, and take no other; nothing of it is left when this returns.
+
+        But for a hook or a job that does not return: then the device is `broken`, and its thread stays behind.
+        """
         self._closing = True
         self.device.faults.clear()
         with contextlib.suppress(OSError):
@@ -59,7 +62,9 @@ class Server:
         session = self._session
         if session is not None:
             session.disconnect()
-        self._thread.join()
+        self._thread.join(CLOSE_TIMEOUT)
+        if self._thread.is_alive():
+            self.device.fail(RuntimeError(f"a hook does not return: {stack_of(self._thread)}"))
         self._listener.close()
         self.path.unlink(missing_ok=True)
         self.device.close()

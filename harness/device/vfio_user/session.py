@@ -23,9 +23,10 @@ _REGIONS = 9
 _FLAGS_RESET_PCI = 3
 _READ_WRITE = 3
 _UNMAP_ALL = 2  # VFIO_DMA_UNMAP_FLAG_ALL
-_DMA_CHUNK = 64 * 1024
+_DMA_CHUNK = 16 * 1024
 """Bytes asked for in one DMA message. QEMU 11.1 sends an answer with one non-blocking write (hw/vfio-user/proxy.c,
-vfio_user_send_qio()), and what does not fit into the socket's buffer, 208 KiB by default, is lost.
+vfio_user_send_qio()), and what does not fit into the socket's buffer is lost. The kernel takes a message of up to
+32 KiB whole or not at all, also where posted writes have filled the buffer; of a longer one it may take a part.
 """
 _DMA_TIMEOUT = 10.0
 """Seconds for QEMU to answer a DMA message: its main loop may be busy."""
@@ -36,10 +37,11 @@ _Handler = Callable[[bytes, list[int]], bytes]
 class Session:
     """Serves one connection until it ends: `run` receives, whoever does DMA waits for its answers meanwhile.
 
-    Without `memory_files` all DMA goes by message, even where the client passes files of its memory.
+    All DMA goes by message, also where the client passes files of its memory. With `memory_files` those are read and
+    written instead: only where the client shares its memory, which QEMU 11.1 does not say.
     """
 
-    def __init__(self, device: Device, channel: Channel, *, memory_files: bool = True) -> None:
+    def __init__(self, device: Device, channel: Channel, *, memory_files: bool = False) -> None:
         self._device = device
         self._memory_files = memory_files
         self._channel = channel
@@ -50,6 +52,7 @@ class Session:
         self._waiting: dict[int, Future[bytes]] = {}
         self._lock = threading.Lock()
         self._ended = False
+        self._receiver: threading.Thread | None = None
         self._handlers: dict[int, _Handler] = {
             Command.DMA_MAP: self._dma_map, Command.DMA_UNMAP: self._dma_unmap,
             Command.DEVICE_GET_INFO: self._device_info, Command.DEVICE_GET_REGION_INFO: self._region_info,
@@ -60,6 +63,7 @@ class Session:
 
     def run(self) -> None:
         """Serve the client until it is gone, or says what cannot be understood."""
+        self._receiver = threading.current_thread()
         try:
             while (message := self._channel.receive()) is not None:
                 try:
@@ -135,8 +139,9 @@ class Session:
         if self._client is None:
             if command != Command.VERSION:
                 raise Refused(errno.EINVAL, f"command {command} before VERSION")
-            self._client = wire.version_request(body)
+            client = wire.version_request(body)
             self._device.attach(self)
+            self._client = client
             return wire.version_reply()
         handler = self._handlers.get(command)
         if handler is None:
@@ -218,6 +223,8 @@ class Session:
 
         A late answer finds its number still taken: it is not one that was not asked for.
         """
+        if threading.current_thread() is self._receiver:
+            raise RuntimeError("DMA in a hook would wait for QEMU, which waits for the hook: give it to Device.later()")
         answer: Future[bytes] = Future()
         with self._lock:
             if self._ended:

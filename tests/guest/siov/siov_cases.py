@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from harness.device import chain
 from harness.device.capabilities import SIOV, SIOV_SIZE
+from harness.device.registers import LayoutError
 from harness.errors import GuestFailure
 from harness.guest.pci import Function
 from harness.machine.machine import Machine
@@ -35,9 +36,12 @@ def extended_chain(function: Function) -> bytes:
 def capability(function: Function) -> Capability | None:
     """Read the SIOV capability in the guest; None where walking the chain meets none."""
     config = extended_chain(function)
-    for link in chain.extended(config):
-        if link.id == SIOV:
-            return Capability._make(_LAYOUT.unpack(config[link.at : link.at + SIOV_SIZE]))
+    try:
+        for link in chain.extended(config):
+            if link.id == SIOV:
+                return Capability._make(_LAYOUT.unpack(config[link.at : link.at + SIOV_SIZE]))
+    except (LayoutError, struct.error) as error:
+        raise GuestFailure(f"{function.bdf}: {error}") from error
     return None
 
 

@@ -107,8 +107,8 @@ def test_intels_older_dvsec_may_stand_beside_the_capability(pf: Function) -> Non
 
 
 @pytest.mark.machine("siov")
-def test_lspci_names_the_capability_and_stumbles_over_nothing(guest: Guest, pf: Function) -> None:
+def test_lspci_walks_it_to_its_end(guest: Guest, pf: Function) -> None:
     done = guest.run(["lspci", "-vvv", "-s", str(pf.bdf)], check=True)
-    assert "Extended Capability ID 0x38" in done.stdout or "Scalable I/O Virtualization" in done.stdout
+    assert "Process Address Space ID" in done.stdout  # which stands behind it
     assert "<chain broken>" not in done.stdout
     assert "<chain looped>" not in done.stdout

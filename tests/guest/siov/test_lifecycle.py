@@ -43,9 +43,10 @@ def test_the_whole_port_removed_and_found_again_brings_it_back(guest: Guest, pf:
 @pytest.mark.machine("siov", vectors=0)
 @pytest.mark.machine("siov-switch", vectors=0)
 def test_unplugged_and_plugged_again_it_is_the_same(machine: Machine, pf: Function, device: SiovDevice) -> None:
-    before = pf.config(0x100)
+    before, since = pf.config(0x100), device.log.mark()
     machine.unplug("siov0")
-    assert (pf.exists, device.is_connected) == (False, False)
+    device.log.wait(lambda entry: entry.kind is Kind.DISCONNECTED, since=since)
+    assert not pf.exists
     machine.plug("siov0")
     assert (pf.config(0x100), device.is_connected) == (before, True)
 

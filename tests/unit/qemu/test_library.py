@@ -98,7 +98,8 @@ def test_likeness_to_nobody_or_to_itself_is_refused(tmp_path: Path, first: str, 
     ("said", "given"),
     [
         ("", {"size": 4}),
-        ("arguments = {}", {}),
+        ("arguments = {}", {"size": 4}),
+        ("arguments = { colour = 7 }", {"size": 4, "colour": 7}),
         ("arguments = { size = 'size * 2', colour = 7, other = true }", {"size": 8, "colour": 7, "other": True}),
         ("arguments = { size = '\"text\"' }", {"size": "text"}),
     ],
@@ -113,7 +114,7 @@ def test_a_device_is_given_what_the_profile_says_or_its_parameters(
 @pytest.mark.parametrize("expression", ["nobody", "size +", "1 // 0"])
 def test_an_argument_that_does_not_evaluate_is_refused(tmp_path: Path, expression: str) -> None:
     text = PARENT.replace('model = "siov"', f'model = "siov"\narguments = {{ size = "{expression}" }}')
-    with pytest.raises(UsageError, match="profile mine: .* does not evaluate"):
+    with pytest.raises(UsageError, match=r"profile mine: .* does not evaluate"):
         arguments(library(tmp_path, mine=text).get("mine"))
 
 

@@ -54,7 +54,7 @@ def test_an_answer_may_come_in_pieces_with_interrupts_told_before_it(ends: tuple
 def test_what_is_no_answer_is_told_with_what_was_asked(ends: tuple[Qtest, socket.socket], said: bytes) -> None:
     qtest, qemu = ends
     qemu.sendall(said)
-    with pytest.raises(QtestLost, match="^qtest readl 0x10: QEMU answers"):
+    with pytest.raises(QtestLost, match=r"^qtest readl 0x10: QEMU answers"):
         qtest.read(0x10)
 
 
