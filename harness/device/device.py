@@ -76,7 +76,7 @@ class Device:
         self.broken: Exception | None = None
         self._regions: dict[int, Bank] = {**self.bars, CONFIG: self.config}
         self._host: Host | None = None
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
         self._prepare_express()
         self._prepare_msix()
@@ -127,7 +127,7 @@ class Device:
             self.on_reset(kind)
             self.log.add(kind)
 
-    def later(self, job: Callable[[], None]) -> bool:
+    def later(self, job: Callable[[], object]) -> bool:
         """Do something after the access that is being answered, in a thread of the device's own, one after another.
 
         A job holds no lock while it does DMA: QEMU may be waiting for the device meanwhile. What it raises makes the

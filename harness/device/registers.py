@@ -12,7 +12,7 @@ from harness.errors import UsageError
 
 ReadHook = Callable[[int], int | None]
 """Called before software reads a register, with its index; gives the value that it then has, or None to leave it."""
-WriteHook = Callable[[int, int], None]
+WriteHook = Callable[[int, int], object]
 """Called after software wrote to a register, with its index and the value that it then has."""
 
 

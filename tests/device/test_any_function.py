@@ -57,7 +57,7 @@ def functions(draw: st.DrawFn) -> Device:
     chained = []
     for one in draw(st.lists(extended(), max_size=8)):
         chained.append(one.placed(at))
-        at += (one.size + 3) // 4 * 4 + 4 * draw(st.integers(0, 40))
+        at += max(8, (one.size + 3) // 4 * 4) + 4 * draw(st.integers(0, 40))
     class_code, revision = draw(st.integers(0, 0xFFFFFF)), draw(st.integers(0, 255))
     identity = Identity(draw(st.integers(1, 0xFFFE)), draw(words), class_code, revision)
     bar = Bar(0x1000, tuple(draw(scratch(f"bits_{n}", 4 * n)) for n in range(draw(st.integers(0, 3)))))
@@ -78,7 +78,9 @@ def test_any_function_is_found_as_it_was_declared(qemu: Path, devices: list[Devi
             assert (seen.read(0, 2), seen.read(2, 2)) == (identity.vendor_id, identity.device_id)
             assert seen.read(8) == identity.class_code << 8 | identity.revision
             declared = [(one.at, one.capability.id, one.capability.version) for one in device.config.capabilities]
-            assert [tuple(link) for link in chain.extended(seen.config())] == declared[1:]
+            config = seen.config()
+            assert [tuple(link) for link in chain.extended(config)] == declared[1:]
+            assert config[0x100:] == device.config.peek(0x100, 0xF00)
             (address,) = lane.board.place_bars(seen).values()
             (bar,) = device.bars.values()
             for register in bar.registers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,11 @@ import pytest
 from conftest import StartLane
 from functions import function
 
+from harness.device import capabilities
+from harness.device.capabilities import Capability
+from harness.device.registers import LayoutError
+from harness.device.vfio_user import server
+from harness.errors import ModelFailed
 from harness.machine import lane as lanes
 from harness.qemu import runtime
 from harness.qemu.process import QemuDied
@@ -54,3 +60,41 @@ def test_two_lanes_run_side_by_side(start: StartLane) -> None:
     one.function().write(0x0C, 0x11, 1)
     other.function().write(0x0C, 0x22, 1)
     assert [lane.function().read(0x0C, 1) for lane in (one, other)] == [0x11, 0x22]
+
+
+def test_a_hook_that_does_not_return_ends_the_lane_with_its_place(qemu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CLOSE_TIMEOUT", 0.1)
+    device, never = function(chain=[]), threading.Event()
+
+    def stuck(*_: int) -> None:
+        never.wait(60)
+
+    device.bars[0].on_write("free", stuck)
+    try:
+        with (
+            pytest.raises(ModelFailed, match=r"a hook does not return: .*in stuck"),
+            lanes.running(qemu, [device]) as lane,
+        ):
+            lane.qtest.write(lane.board.place_bars(lane.function())[0] + 4, 1)
+    finally:
+        never.set()
+
+
+def test_a_job_that_fails_last_of_all_is_told(qemu: Path) -> None:
+    device = function(chain=[])
+    with pytest.raises(ModelFailed, match="ZeroDivisionError"), lanes.running(qemu, [device]):
+        device.later(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [capabilities.raw(0x42, b"", version=1), capabilities.serial_number(1)],
+        [capabilities.serial_number(1), capabilities.raw(0x42, b"", version=1).placed(0xFFC)],
+        [capabilities.serial_number(1).pointing_to(0x104)],
+    ],
+    ids=["side by side", "at the end", "into itself"],
+)
+def test_what_would_abort_qemu_cannot_be_declared(chain: list[Capability]) -> None:
+    with pytest.raises(LayoutError, match=r"aborts on less than 8|comes back|leads to"):
+        function(chain=[capabilities.express_endpoint(), *chain])
