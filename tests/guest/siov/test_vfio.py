@@ -144,10 +144,10 @@ def test_the_capability_is_hidden_from_users_and_the_others_are_not(user: VfioUs
     seen, there = ([link.id for link in chain.extended(config)] for config in (shown, pf.config()))
     assert SIOV in there
     assert SIOV not in seen
-    assert {0x03, 0x0F, 0x1B} <= set(seen)  # Device Serial Number, ATS, PASID
+    assert 0x03 in seen  # Device Serial Number
 
 
-def test_a_device_may_vanish_while_a_user_drives_it(machine: Machine, driver: Driver, pf: Function) -> None:
+def test_a_device_may_vanish_while_a_user_drives_it(machine: Machine, driver: Driver, guest: Guest) -> None:
     driver.enable(0)
     since = driver.device.log.mark()
     driver.device.disconnect()
@@ -156,5 +156,6 @@ def test_a_device_may_vanish_while_a_user_drives_it(machine: Machine, driver: Dr
     driver.ring(0)
     assert driver.completion() == (0, 0, 0)
     driver.user.close()
-    pf.unbind()  # comes back when vfio-pci has let go of it
-    assert (pf.driver, machine.loss) == (None, None)
+    # vfio-pci goes on waiting for a minute that the function comes back from a reset (pci_dev_wait()).
+    guest.run("true", check=True)
+    assert machine.loss is None
