@@ -12,7 +12,7 @@ REPORTS := build/reports
 # Guest tests run in this many workers: by default as many as there are cores, and memory for guests.
 JOBS ?= auto
 
-.PHONY: help setup demo test lint unit device guest wheel bench clean
+.PHONY: help setup demo test lint unit device guest wheel bench fuzz clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -59,6 +59,10 @@ wheel: $(READY)
 	venv/bin/harness test "tests/guest/sriov/test_attributes.py::test_a_pf_has_every_sriov_attribute" -k igb --junit "$$reports/wheel.xml"
 
 test: lint unit device guest wheel  ## lint, then all tests
+
+# FUZZ_MESSAGES says how many, FUZZ_SEED repeats a run; messages and client are those of the unit tests.
+fuzz: $(READY)  ## say 100,000 random and spoiled messages to the server of Python devices
+	PYTHONPATH=tests/unit/device $(BIN)/python tests/fuzz/fuzz_vfio.py
 
 bench: $(READY)  ## measure what boots, clones and the SR-IOV suite cost
 	$(BIN)/harness bench --suite

@@ -113,11 +113,16 @@ class Device:
     def write(self, region: int, offset: int, data: bytes) -> None:
         """Write as the bus does; raises as `read`."""
         bank = self._regions[region]
-        dropped = self.faults.on_write(region, offset, len(data))
+        entry = (Kind.WRITE, region, offset, len(data), int.from_bytes(data, "little"))
+        try:
+            dropped = self.faults.on_write(region, offset, len(data))
+        except NoReply:
+            self.log.add(*entry)
+            raise
         with self.lock:  # whoever sees the entry finds it done
             if not dropped:
                 bank.write(offset, data)
-            self.log.add(Kind.WRITE, region, offset, len(data), int.from_bytes(data, "little"))
+            self.log.add(*entry)
 
     def reset(self, kind: Kind = Kind.RESET) -> None:
         """Reset it: registers, interrupts, then what `on_reset` does."""
@@ -204,9 +209,6 @@ class Device:
         worker, self._worker = self._worker, None
         if worker is None:
             return
-        with suppress(queue.Empty):  # what was not begun is not done any more
-            while True:
-                self._jobs.get_nowait()
         self._jobs.put(None)
         worker.join(CLOSE_TIMEOUT)
         if worker.is_alive():
