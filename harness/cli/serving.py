@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import queue
 import shlex
 import signal
@@ -214,18 +216,36 @@ def _check(path: Path) -> None:
     if size > _LONGEST:
         raise UsageError(f"--socket {path}: {size} bytes, where a socket's path has {_LONGEST} at most")
     try:
-        mode = path.parent.stat().st_mode
+        folder = path.parent.stat()
     except OSError as error:
         raise UsageError(f"--socket {path}: folder {path.parent}: {error.strerror}") from error
-    if not stat.S_ISDIR(mode):
+    if not stat.S_ISDIR(folder.st_mode):
         raise UsageError(f"--socket {path}: {path.parent} is no folder")
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+    if _others_may_replace(folder):
         raise UsageError(
-            f"--socket {path}: any user may replace what lies in {path.parent}, and QEMU gives a device the guest's "
+            f"--socket {path}: other users may replace what lies in {path.parent}, and QEMU gives a device the guest's "
             "memory; choose a folder of your own"
         )
     if path.is_symlink() or path.exists():
         raise UsageError(f"--socket {path}: {_what_is_there(path)}")
+
+
+def _others_may_replace(folder: os.stat_result) -> bool:
+    """Tell whether a folder is anybody's but this user's (and root's), or of a group that has other members."""
+    if folder.st_uid not in (0, os.getuid()):
+        return True
+    if folder.st_mode & stat.S_ISVTX:
+        return False
+    return bool(folder.st_mode & stat.S_IWOTH) or bool(folder.st_mode & stat.S_IWGRP and _is_shared(folder.st_gid))
+
+
+def _is_shared(group: int) -> bool:
+    """Tell whether others than this user are in a group: a user's own group, of the same name, has nobody else."""
+    try:
+        entry, user = grp.getgrgid(group), pwd.getpwuid(os.getuid())
+    except KeyError:
+        return True
+    return group != user.pw_gid or bool(set(entry.gr_mem) - {user.pw_name}) or entry.gr_name != user.pw_name
 
 
 def _what_is_there(path: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from commandline import Terminal, fake_kernel, fake_qemu
 
+from harness.cli import serving
 from harness.device.siov import SiovDevice
 
 OWN = '''
@@ -246,11 +247,15 @@ def test_a_socket_needs_a_folder_and_a_short_path(terminal: Terminal) -> None:
     )
 
 
-def test_a_folder_in_which_anybody_may_replace_the_socket_is_refused(terminal: Terminal) -> None:
+@pytest.mark.parametrize("who", ["everybody", "its group"])
+def test_a_folder_in_which_others_may_replace_the_socket_is_refused(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
     folder = terminal.folder / "open"
     folder.mkdir()
-    folder.chmod(0o777)
-    assert "any user may replace what lies in ../open" in refused_socket(terminal, "../open/s")
+    folder.chmod(0o777 if who == "everybody" else 0o770)
+    monkeypatch.setattr(serving, "_is_shared", lambda _: True)
+    assert "other users may replace what lies in ../open" in refused_socket(terminal, "../open/s")
 
 
 @pytest.mark.parametrize(
