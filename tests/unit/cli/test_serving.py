@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,6 +38,16 @@ class Flawed(Device):
         self.bars[0].on_write("wrong", lambda *_: self.later(lambda: 1 / 0))
         self.bars[0].on_write("hang", lambda *_: self.later(threading.Event().wait))
 """
+
+
+@pytest.fixture(autouse=True)
+def _as_at_a_prompt() -> Iterator[None]:
+    """A run in the background, such as a nightly one, may have signals ignored; so would what it starts."""
+    with ExitStack() as stack:
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is signal.SIG_IGN:
+                stack.callback(signal.signal, number, signal.signal(number, signal.SIG_DFL))
+        yield
 
 
 class Serving:
