@@ -37,18 +37,18 @@ lint: $(READY)  ## ruff, mypy --strict, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(READY)
+unit: $(READY)  ## tests without QEMU
 	$(BIN)/python -m pytest tests/unit --junitxml=$(REPORTS)/unit.xml
 
 # Device models through QEMU's qtest, with no guest: seconds, so that what is wrong with a device is known before one boots.
-device: $(READY)
+device: $(READY)  ## tests of device models through QEMU, with no guest
 	$(BIN)/python -m pytest tests/device --junitxml=$(REPORTS)/device.xml
 
-guest: $(READY)
+guest: $(READY)  ## tests in guests (JOBS=2: in two workers)
 	$(BIN)/harness test tests/guest -n $(JOBS) --junit $(REPORTS)/guest.xml
 
 # The wheel, installed into a venv of its own outside the checkout, runs one guest test from what it carries.
-wheel: $(READY)
+wheel: $(READY)  ## a test from the wheel, installed elsewhere
 	rm -rf build/wheel
 	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >/dev/null
 	elsewhere=$$(mktemp -d) && trap 'rm -rf "$$elsewhere"' EXIT && \

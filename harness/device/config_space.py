@@ -78,7 +78,7 @@ class ConfigSpace(Bank):
         super().__init__(layout.END, _header(identity, first), "configuration space")
         for index, bar in bars.items():
             bar.check(index, set(bars) - {index})
-            rw = ~(bar.size - 1) & (1 << bar.width) - 1 & ~(3 if bar.kind == "io" else 0xF)
+            rw = ~(bar.size - 1) & (1 << bar.width) - 1
             self.declare(Register(f"bar_{index}", _BAR_0 + 4 * index, bar.width // 8, bar.flags, rw))
         for register in list(layout.registers(self.capabilities, [register.name for register in self.registers])):
             self.declare(register)

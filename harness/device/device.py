@@ -7,6 +7,7 @@ import logging
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,8 @@ _MSIX_ENABLE, _MSIX_MASK_ALL = 1 << 15, 1 << 14
 
 CLOSE_TIMEOUT = 5.0
 """Seconds for a model's hook or job to return when its device is closed."""
+QEMUS_PATIENCE = 5.0
+"""Seconds that QEMU waits for an answer, unless told otherwise (x-msg-timeout)."""
 MOST_JOBS = 4096
 """Jobs that wait at most."""
 
@@ -104,10 +107,12 @@ class Device:
     def read(self, region: int, offset: int, count: int) -> bytes:
         """Read as the bus does. Raises `NoReply`, and `KeyError` for a region that it does not have."""
         bank = self._regions[region]
-        with self.lock:
+        with self.lock, self._in_time():
             data = bank.read(offset, count)
-        data = self.faults.on_read(region, offset, data)
-        self.log.add(Kind.READ, region, offset, count, int.from_bytes(data, "little"))
+        try:
+            data = self.faults.on_read(region, offset, data)
+        finally:  # also where it stays without an answer
+            self.log.add(Kind.READ, region, offset, count, int.from_bytes(data, "little"))
         return data
 
     def write(self, region: int, offset: int, data: bytes) -> None:
@@ -119,7 +124,7 @@ class Device:
         except NoReply:
             self.log.add(*entry)
             raise
-        with self.lock:  # whoever sees the entry finds it done
+        with self.lock, self._in_time():  # whoever sees the entry finds it done
             if not dropped:
                 bank.write(offset, data)
             self.log.add(*entry)
@@ -221,6 +226,14 @@ class Device:
                     job()
             except Exception as error:  # noqa: BLE001 - a model's mistake must reach the test, not end the thread
                 self.fail(error)
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        took = time.monotonic() - started
+        if took > QEMUS_PATIENCE:
+            self.fail(RuntimeError(f"a hook took {took:.1f} s; QEMU waits {QEMUS_PATIENCE:g} s: see Device.later()"))
 
     @contextmanager
     def _failures_logged(self, address: int, count: int) -> Iterator[None]:

@@ -22,6 +22,9 @@ _VALUE_BITS = (1 << 8 * 64) - 1
 """What is kept of a value, the first 64 bytes: a client can read and write whole BARs, as often as it likes."""
 
 
+_CONFIG = 7  # see harness.device.device.CONFIG
+
+
 class Kind(StrEnum):
     """What an entry tells of."""
 
@@ -50,6 +53,12 @@ class Entry(NamedTuple):
     offset: int = 0
     length: int = 0
     value: int = 0
+
+    def __str__(self) -> str:
+        if self.region < 0:
+            return f"{self.kind} {self.offset:#x}, {self.length} bytes, value {self.value:#x}"
+        where = "config" if self.region == _CONFIG else f"BAR {self.region}"
+        return f"{self.kind} {where} {self.offset:#x}, {self.length} bytes, value {self.value:#x}"
 
 
 class NotSeen(GuestFailure):

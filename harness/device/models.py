@@ -91,7 +91,9 @@ class Model:
         lacking = [name for name, one in known.items() if one.required and name not in values]
         if lacking:
             raise UsageError(f"device model {self.name} needs {', '.join(lacking)}")
-        return self.made(**values)
+        device = self.made(**values)
+        check(device, f"device model {self.name}")
+        return device
 
 
 def find(name: str, folder: Path | None = None) -> Model:
@@ -130,11 +132,28 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def check(device: object, what: str) -> None:
+    """Raise `UsageError` for what is no device, or one that was never made."""
+    if isinstance(device, type) and issubclass(device, Device):
+        raise UsageError(f"{what}: {device.__name__} is a class; a device is made of it: {device.__name__}()")
+    if not isinstance(device, Device):
+        raise UsageError(f"{what}: {device!r} is no harness.device.device.Device")
+    if not hasattr(device, "config"):
+        raise UsageError(f"{what}: {type(device).__name__}.__init__() does not call super().__init__(...)")
+
+
 def _loaded(path: Path) -> Any:
-    """Import a file under a name of its own; a second time it is the same module."""
-    name = f"_iov_harness_model_{path.resolve().as_posix().encode().hex()}"
-    if name in sys.modules:
-        return sys.modules[name]
+    """Import a file; where a test has imported it already it is that module, so that a class is one and the same.
+
+    What lies beside it can be imported too.
+    """
+    path = path.resolve()
+    for known in list(sys.modules.values()):
+        if getattr(known, "__file__", None) == str(path):
+            return known
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    name = f"_iov_harness_model_{path.as_posix().encode().hex()}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"device model {path}: this is no Python file (its name must end with .py)")

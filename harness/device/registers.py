@@ -129,8 +129,10 @@ class Bank:
 
     def set(self, name: str, value: int, index: int = 0) -> None:
         """Let a register hold a value, as the device itself does: also bits that software cannot write."""
-        place = self._place(name, index)
-        self._bytes[place] = value.to_bytes(self._registers[name].size, "little")
+        place, size = self._place(name, index), self._registers[name].size
+        if not isinstance(value, int) or not 0 <= value < 1 << 8 * size:
+            raise ValueError(f"{self.what}: register {name} of {size} bytes cannot hold {value!r}")
+        self._bytes[place] = value.to_bytes(size, "little")
 
     def on_read(self, name: str, hook: ReadHook) -> None:
         """Call `hook` before software reads any byte of a register."""

@@ -87,6 +87,8 @@ class SiovDevice(Device):
     ) -> None:  # fmt: skip
         if not 0 <= total_sdis <= 0xFFFF:
             raise LayoutError(f"{total_sdis} SDIs: a function has 0 to 65535")
+        if not 0 <= vectors <= 2048:
+            raise LayoutError(f"MSI-X with {vectors} vectors: it has 0 to 2048")
         extended = [capabilities.serial_number(serial_number), capabilities.ats(), capabilities.pasid()]
         if intel_dvsec:
             extended.append(capabilities.intel_siov_dvsec())

@@ -57,6 +57,9 @@ class Function:
     def __repr__(self) -> str:
         return f"<{self.bdf}>"
 
+    def __str__(self) -> str:
+        return str(self.bdf)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Function) and self.bdf == other.bdf
 

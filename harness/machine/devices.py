@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.device import models
 from harness.device.device import Device
 from harness.device.models import Model
+from harness.device.registers import LayoutError
 from harness.device.vfio_user.server import Server
 from harness.errors import HarnessError, ModelFailed, UsageError
 from harness.qemu.profile import Profile, Value
@@ -38,10 +39,14 @@ def blamed(model: str) -> Iterator[None]:
     """Tell in one line, as a `UsageError`, what a model raises that is wrong itself: which one, and where."""
     try:
         yield
+    except LayoutError as error:
+        raise UsageError(f"device model {model}: {error}") from error
     except HarnessError:
         raise
-    except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        file = Path(model.rpartition(":")[0]).name
+        last = next((one for one in reversed(frames) if file and Path(one.filename).name == file), frames[-1])
         where = f"{last.filename}, line {last.lineno}"
         raise UsageError(f"device model {model}: {type(error).__name__}: {error} ({where})") from error
 

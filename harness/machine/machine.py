@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.deadline import Deadline, DeadlineExpired
+from harness.device import models
 from harness.device.device import Device
-from harness.errors import CouldNotRun, GuestFailure, MachineLost, Stage
+from harness.errors import CouldNotRun, GuestFailure, MachineLost, Stage, UsageError
 from harness.guest import agent
 from harness.guest.console import Console
 from harness.guest.guest import Guest
@@ -161,19 +162,29 @@ class Machine:
         """Serve a device of the test's own and plug it into an empty `bus`; gives the guest's view of it.
 
         It is ready when the guest's kernel has finished with it, and served until the machine ends. Raises
-        `CommandRefused` where QEMU refuses it, `GuestTimeout` where the guest does not see it.
+        `UsageError` where QEMU refuses it, `GuestTimeout` where the guest does not see it.
         """
+        models.check(device, "attach")
         if name in self.devices:
             raise LookupError(f"the machine has a device {name!r} already: attach this one under another name")
         self._serve({name: device})
         socket = {"type": "unix", "path": self._wiring.device(name)}
         properties = {"driver": "vfio-user-pci", "id": name, "bus": bus, "socket": socket}
         self._attached[name] = Plug(name, "-device", properties)
-        self.plug(name, timeout)
+        try:
+            self.plug(name, timeout)
+        except CommandRefused as refused:
+            raise UsageError(f"QEMU does not plug {name} into {bus}: {refused.desc}") from None
         return self.function(name)
 
     def unplug(self, name: str, timeout: float = _PLUG_TIMEOUT) -> None:
-        """Unplug a device, and wait until the guest has let go of it. Raises `CommandRefused` or `GuestTimeout`."""
+        """Unplug a device, and wait until the guest has let go of it.
+
+        Raises `CommandRefused` or `GuestTimeout`; `UsageError` for a Python device with MSI-X, which QEMU 11.1 would
+        not survive.
+        """
+        if name in self.devices and self.devices[name].vectors:
+            raise UsageError(f"{name} has MSI-X, and QEMU 11.1 aborts when such a Python device is unplugged")
         with _guest_late():
             plugging.unplug(self.qmp, name, Deadline(timeout, f"unplugging {name}"))
 

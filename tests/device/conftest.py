@@ -6,20 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
 
 import pytest
+from lane_helpers import StartLane
 
 from harness.device.device import Device
 from harness.machine import lane as lanes
 from harness.machine.lane import Lane
 from harness.pytest_plugin.options import RUN
-
-
-class StartLane(Protocol):
-    """Starts a QEMU with devices, which ends with the test."""
-
-    def __call__(self, *devices: Device, **properties: object) -> Lane: ...
 
 
 @pytest.fixture(scope="session")
@@ -38,15 +32,6 @@ def start(qemu: Path) -> Iterator[StartLane]:
 def start_shared(qemu: Path) -> Iterator[StartLane]:
     """Starts a QEMU that the tests of a module share: for tests that only look."""
     yield from _starting(qemu)
-
-
-def fresh(lane: Lane) -> Lane:
-    """Give a shared QEMU whose devices are as after power-on, without faults, their logs empty."""
-    for device in lane.devices:
-        device.faults.clear()
-        device.reset()
-        device.log.clear()
-    return lane
 
 
 def _starting(qemu: Path) -> Iterator[StartLane]:

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import StartLane, fresh
 from functions import SCRATCH, function
+from lane_helpers import StartLane, fresh
 
 from harness.device.config_space import Bar, Identity
 from harness.device.device import Device

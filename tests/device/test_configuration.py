@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import StartLane
 from functions import IDENTITY, everything, function
+from lane_helpers import StartLane
 
 from harness.device import capabilities, chain
 from harness.device.capabilities import SIOV, Capability, Place

@@ -7,8 +7,8 @@ import random
 import threading
 
 import pytest
-from conftest import StartLane, fresh
 from functions import function
+from lane_helpers import StartLane, fresh
 
 from harness.deadline import Deadline
 from harness.device.device import Device, DmaError

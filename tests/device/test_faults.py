@@ -6,8 +6,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import StartLane
 from functions import SCRATCH, function
+from lane_helpers import StartLane
 
 from harness.device.device import CONFIG
 from harness.device.log import Kind

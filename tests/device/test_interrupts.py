@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from conftest import StartLane
+from lane_helpers import StartLane
 
 from harness.deadline import Deadline
 from harness.device import capabilities

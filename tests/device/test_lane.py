@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import StartLane
 from functions import function
+from lane_helpers import StartLane
 
 from harness.device import capabilities
 from harness.device.capabilities import Capability

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 
 import pytest
-from conftest import StartLane, fresh
+from lane_helpers import StartLane, fresh
 
 from harness.deadline import Deadline
 from harness.device import device as device_module

@@ -50,6 +50,27 @@ def test_a_capability_lies_where_it_is_told_and_the_next_one_behind_it() -> None
     ]  # fmt: skip
 
 
+def test_capabilities_may_touch_in_any_order() -> None:
+    assert places(ats(), pasid().placed(0x200), ats().placed(0x1F8), ats().placed(0x208)) == [
+        0x100,
+        0x200,
+        0x1F8,
+        0x208,
+    ]
+
+
+def test_msix_takes_12_bytes() -> None:
+    config = space(msix(1, table_bar=0, pba_bar=0, pba_offset=0x800), vendor_specific(b""), bars={0: Bar(0x1000)})
+    assert [one.at for one in config.capabilities] == [0x40, 0x4C]
+
+
+def test_the_body_of_raw_bytes_is_a_register_named_after_it() -> None:
+    assert (
+        space(raw(0x2E, b"\1\2", version=1), raw(0x2F, b"\3", version=1, name="My-own one"))["raw_0x2e_body"] == 0x0201
+    )
+    assert space(raw(0x2F, b"\3", name="My-own one"))["my_own_one_body"] == 3
+
+
 def test_the_last_bytes_of_both_parts_can_be_used() -> None:
     assert places(raw(9, b"12").placed(0xFC), ats(), raw(9, b"1234", version=1).placed(0xFF8)) == [0xFC, 0x100, 0xFF8]
 
@@ -195,6 +216,8 @@ def test_msix_fits_into_a_bar_to_the_last_byte(vectors: int, table: tuple[int, i
 
 
 def test_one_vector_more_does_not_fit() -> None:
+    with pytest.raises(LayoutError, match="msix_table of 0x420 bytes at 0xbf0 lies in no memory BAR 0"):
+        space(msix(66, table_bar=0, table_offset=0xBF0, pba_bar=5, pba_offset=0), bars={0: Bar(0x1000), 5: Bar(0x20)})
     with pytest.raises(LayoutError, match="msix_pba of 0x18 bytes at 0x10 lies in no memory BAR 5"):
         space(msix(129, table_bar=0, pba_bar=5, pba_offset=0x10), bars={0: Bar(0x1000), 5: Bar(0x20)})
 

@@ -51,6 +51,19 @@ def test_the_header_of_a_function_is_that_of_type_0() -> None:
     )
 
 
+def test_who_does_not_say_what_it_is_has_no_class() -> None:
+    config = ConfigSpace(Identity(0x1AF4, 0x10F0))
+    assert config.peek(0, 0x10) == bytes.fromhex("f41af010 00000000 000000ff 00000000")
+    assert config.peek(0x2C, 4) == bytes(4)
+
+
+def test_software_may_keep_numbers_in_two_bytes_of_the_header() -> None:
+    config = space()
+    config.write(0x0C, b"\xff" * 4)
+    config.write(0x3C, b"\xff" * 4)
+    assert (config.peek(0x0C, 4), config.peek(0x3C, 4)) == (b"\xff\0\0\0", b"\xff\0\0\0")
+
+
 def test_configuration_space_has_4096_bytes_and_nothing_answers_behind_it() -> None:
     config = space()
     assert config.size == 4096
@@ -150,6 +163,23 @@ def test_express_says_whether_the_endpoint_is_integrated(integrated: bool, kind:
 
 def test_a_function_without_flr_does_not_declare_it() -> None:
     assert bytes_of(express_endpoint(flr=False))[4:8] == bytes.fromhex("00800000")
+
+
+def test_an_endpoint_is_one_of_its_own_with_flr_where_nothing_else_is_said() -> None:
+    assert bytes_of(express_endpoint()) == bytes_of(express_endpoint(integrated=False, flr=True))
+
+
+def test_software_writes_link_control_and_device_control_2() -> None:
+    config = space(express_endpoint())
+    config.write(0x40, b"\xff" * 0x3C)
+    assert config.peek(0x50, 4) == b"\xcb\x0f\x11\x00", "link disable and retrain are not an endpoint's"
+    assert config.peek(0x64, 8) == b"\x1f\0\0\0\x1f\0\0\0"
+
+
+def test_what_is_left_out_of_a_capability_is_0_and_its_version_1() -> None:
+    assert bytes_of(siov(total_sdis=0, first_sdi_offset=0, sdi_stride=0)) == bytes.fromhex("38000100") + bytes(12)
+    assert bytes_of(vsec(1, size=8)) == bytes.fromhex("0b000100 01008000")
+    assert bytes_of(intel_siov_dvsec())[12:] == bytes.fromhex("01000000 01000000 01000000")
 
 
 def test_device_control_is_written_and_errors_in_device_status_are_cleared() -> None:

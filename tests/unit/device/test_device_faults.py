@@ -107,7 +107,7 @@ def test_no_reply_drops_writes_and_answers_no_reads() -> None:
         read(toy, SCRATCH)
     assert read(toy, SCRATCH) == 0
     assert vendor(toy) == VENDOR
-    assert [entry.kind for entry in toy.log] == [Kind.WRITE, Kind.READ, Kind.READ]
+    assert [entry.kind for entry in toy.log] == [Kind.WRITE, Kind.READ, Kind.READ, Kind.READ]
 
 
 def test_a_delay_makes_each_access_wait_for_its_time() -> None:

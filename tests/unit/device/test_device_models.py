@@ -57,8 +57,9 @@ number = 5
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Make a folder with a file of models."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a folder with a file of models; what lies beside one of these can be imported, but not by other tests."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "mine.py").write_text(MODEL)
     return tmp_path
 
@@ -105,6 +106,7 @@ def test_without_a_folder_a_file_is_one_of_the_current_folder(folder: Path, monk
     assert models.find("mine.py:Mine").made.__name__ == "Mine"
 
 
+@pytest.mark.usefixtures("folder")
 def test_files_of_similar_names_are_different_files(tmp_path: Path) -> None:
     for place, number in (("a/b_c.py", 1), ("a_b/c.py", 2), ("a/b.c.py", 3)):
         (tmp_path / place).parent.mkdir(exist_ok=True)

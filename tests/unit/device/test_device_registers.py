@@ -111,7 +111,7 @@ def test_the_device_itself_sets_any_bit_of_a_register_and_of_nothing_else() -> N
     it = bank(Register("a", 0, 2), Register("b", 2, 2))
     it["a"] = 0xFFFF
     assert it.read(0, 4) == b"\xff\xff\0\0"
-    with pytest.raises(OverflowError):
+    with pytest.raises(ValueError, match="BAR 0: register a of 2 bytes cannot hold 65536"):
         it["a"] = 0x10000
 
 
@@ -135,7 +135,7 @@ def test_poke_and_peek_pass_by_masks_and_hooks() -> None:
     it = bank(Register("r", 0, 2))
     it.on_read("r", lambda _: 0x7777)
     it.poke(1, b"\x99")
-    assert it.peek(0, 2) == b"\0\x99"
+    assert it.peek(0, 16) == b"\0\x99" + bytes(14)
     assert it["r"] == 0x9900
 
 
@@ -239,4 +239,15 @@ def test_a_register_that_cannot_be_is_refused(register: Register, why: str) -> N
 
 
 def test_registers_may_touch() -> None:
-    assert len(bank(Register("a", 0, 4), Register("b", 4, 4), Register("c", 8, 8)).registers) == 3
+    assert len(bank(Register("b", 4, 4), Register("a", 0, 4), Register("c", 8, 8)).registers) == 3
+
+
+def test_below_its_first_byte_a_bank_reads_as_all_ones_and_takes_no_write() -> None:
+    it = bank(Register("r", 0, 4, rw=0xFFFFFFFF))
+    it.write(-2, b"\1\2\3\4")
+    assert it.read(-2, 4) == b"\xff" * 4
+    assert it["r"] == 0
+
+
+def test_a_bank_says_what_it_is() -> None:
+    assert repr(bank()) == "<BAR 0: 0x10 bytes>"

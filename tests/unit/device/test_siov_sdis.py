@@ -473,7 +473,7 @@ def test_it_has_as_many_vectors_as_asked_for(vectors: int) -> None:
         ({"sdi_stride": -1}, "siov_sdi_stride: value=-0x1"),
         ({"siov_status": 0x100}, "siov_status: value=0x100"),
         ({"siov_capabilities": 1 << 32}, "siov_capabilities: value"),
-        ({"vectors": -1}, "MSI-X with -1 vectors"),
+        ({"vectors": -1}, "MSI-X with -1 vectors: it has 0 to 2048"),
         ({"vectors": 2049}, "MSI-X with 2049 vectors"),
         ({"vendor_id": 0x10000}, "vendor_id: value"),
         ({"class_code": 1 << 24}, "class_code: value"),

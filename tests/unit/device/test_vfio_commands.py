@@ -20,6 +20,14 @@ from harness.device.vfio_user.wire import MAX_TRANSFER, Command
 REGION = "<QII"
 
 
+def test_commands_have_the_numbers_of_the_protocol() -> None:
+    assert {one.name: int(one) for one in Command} == {
+        "VERSION": 1, "DMA_MAP": 2, "DMA_UNMAP": 3, "DEVICE_GET_INFO": 4, "DEVICE_GET_REGION_INFO": 5,
+        "DEVICE_GET_REGION_IO_FDS": 6, "DEVICE_GET_IRQ_INFO": 7, "DEVICE_SET_IRQS": 8, "REGION_READ": 9,
+        "REGION_WRITE": 10, "DMA_READ": 11, "DMA_WRITE": 12, "DEVICE_RESET": 13, "REGION_WRITE_MULTI": 15,
+    }  # fmt: skip
+
+
 def test_the_device_is_a_pci_device_that_can_be_reset(client: Client) -> None:
     said = client.ask(Command.DEVICE_GET_INFO, struct.pack("<IIII", 16, 0, 0, 0))
     assert struct.unpack("<IIII", said.body) == (16, 3, 9, 5)

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 from lab import Lab
 
+from harness.device import device as device_module
+from harness.device import models
 from harness.device.siov import SiovDevice
-from harness.errors import ModelFailed
+from harness.errors import ModelFailed, UsageError
 from harness.machine import devices
 from harness.qemu.template import Wiring
 
@@ -66,3 +70,57 @@ def test_a_models_mistake_is_told_once() -> None:
     with pytest.raises(ModelFailed, match="device model SiovDevice failed: ZeroDivisionError: in a hook"):
         devices.check([sound, broken])
     devices.check([sound, broken])
+
+
+MODEL = """
+from harness.device.config_space import Identity
+from harness.device.device import Device
+
+class Mine(Device):
+    def __init__(self):
+        {body}
+"""
+
+
+def model(folder: Path, body: str, name: str = "mine_model.py") -> str:
+    (folder / name).write_text(MODEL.format(body=body))
+    return f"{folder / name}:Mine"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("raise SystemExit(3)", r"SystemExit: 3 \(.*mine_model\.py, line 7\)"),
+        ("pass", r"Mine\.__init__\(\) does not call super\(\)\.__init__\(\.\.\.\)"),
+        ("super().__init__(Identity(1, 2), 7)", r"TypeError: .* \(.*mine_model\.py, line 7\)"),
+    ],
+    ids=["ends", "forgets", "blunders"],
+)
+def test_a_model_that_cannot_be_made_is_told_in_one_line(tmp_path: Path, body: str, told: str) -> None:
+    name = model(tmp_path, body)
+    with pytest.raises(UsageError, match=rf"^device model .*:Mine: {told}$"), devices.blamed(name):
+        models.find(name).make({})
+
+
+def test_a_class_that_a_test_has_imported_is_the_profiles_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = model(tmp_path, "super().__init__(Identity(1, 2))", "imported_model.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    imported = importlib.import_module("imported_model")
+    assert isinstance(models.find(name).make({}), imported.Mine)
+
+
+@pytest.mark.parametrize(("given", "told"), [(SiovDevice, "SiovDevice is a class"), (7, "7 is no harness.device")])
+def test_what_is_no_device_is_not_attached(given: object, told: str) -> None:
+    with pytest.raises(UsageError, match=f"^attach: {told}"):
+        models.check(given, "attach")
+
+
+def test_a_hook_for_which_qemu_does_not_wait_is_its_models_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "QEMUS_PATIENCE", 0.01)
+    slow = SiovDevice()
+    slow.bars[0].on_read("control", lambda _: threading.Event().wait(0.05) or 1)
+    slow.read(0, slow.bars[0].register("control").offset, 4)
+    with pytest.raises(ModelFailed, match=r"a hook took 0\.\d s; QEMU waits 0\.01 s"):
+        devices.check([slow])
