@@ -66,7 +66,7 @@ def functions(draw: st.DrawFn) -> Device:
 
 # Without shrinking, which would start hundreds of QEMUs.
 @settings(
-    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow],
+    max_examples=2, deadline=None, suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )  # fmt: skip
 @given(st.lists(functions(), min_size=AT_ONCE, max_size=AT_ONCE))

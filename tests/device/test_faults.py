@@ -7,7 +7,7 @@ import time
 
 import pytest
 from functions import SCRATCH, function
-from lane_helpers import StartLane
+from lane_helpers import StartLane, fresh
 
 from harness.device.device import CONFIG
 from harness.device.log import Kind
@@ -19,9 +19,21 @@ ALL_ONES = 0xFFFFFFFF
 SERIAL_NUMBER = "serial_number"
 
 
+@pytest.fixture(scope="module")
+def shared(start_shared: StartLane) -> Lane:
+    """A QEMU with a function that has a BAR of registers; it waits 0.1 s for answers."""
+    return start_shared(function(), x_msg_timeout=100)
+
+
 @pytest.fixture
-def lane(start: StartLane) -> Lane:
-    """A function with a BAR of registers; QEMU waits 0.1 s for its answers."""
+def lane(shared: Lane) -> Lane:
+    """The same, after a reset."""
+    return fresh(shared)
+
+
+@pytest.fixture
+def own_lane(start: StartLane) -> Lane:
+    """One of the test's own, for what a device does not come back from."""
     return start(function(), x_msg_timeout=100)
 
 
@@ -75,9 +87,10 @@ def test_an_answer_can_be_late(lane: Lane, bar: int) -> None:
         assert time.monotonic() - started >= 0.05
 
 
-def test_an_answer_that_is_too_late_costs_the_device_and_not_qemu(lane: Lane, bar: int) -> None:
+def test_an_answer_that_is_too_late_costs_the_device_and_not_qemu(own_lane: Lane) -> None:
     """QEMU 11.1 takes what follows the header of an answer that it awaits no more for the next message."""
-    (device,) = lane.devices
+    (device,), lane = own_lane.devices, own_lane
+    bar = lane.board.place_bars(lane.function())[0]
     since = device.log.mark()
     device.faults.delay(0.2, 0, times=1)
     assert lane.qtest.read(bar) == ALL_ONES
@@ -93,8 +106,9 @@ def test_without_an_answer_all_ones_are_read_and_qemu_goes_on(lane: Lane, bar: i
     assert lane.qtest.read(bar) == FIXED
 
 
-def test_a_device_that_is_torn_out_leaves_qemu_alive(lane: Lane, bar: int) -> None:
-    (device,) = lane.devices
+def test_a_device_that_is_torn_out_leaves_qemu_alive(own_lane: Lane) -> None:
+    (device,), lane = own_lane.devices, own_lane
+    bar = lane.board.place_bars(lane.function())[0]
     since = device.log.mark()
     device.disconnect()
     device.log.wait(lambda entry: entry.kind is Kind.DISCONNECTED, since=since)
