@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import select
+import shutil
 import socket
 import struct
 import sys
@@ -248,7 +249,7 @@ def main() -> int:
         except Failed as failed:
             why = failed if server._thread.is_alive() else "its thread has ended"
             tell(f"FAILED after message {fuzz.heard} of seed {seed}: {why}")
-            sys.stdout.flush()
+            shutil.rmtree(server.path.parent, ignore_errors=True)
             os._exit(1)  # its threads may never end
     tell(f"passed: {fuzz.heard} messages in {fuzz.connections} connections, seed {seed}")
     return 0

@@ -74,9 +74,6 @@ class Memory:
         """Let go of all ranges."""
         self._drop(lambda _: True)
 
-    def __len__(self) -> int:
-        return len(self._ranges)
-
     def pieces(self, address: int, count: int, *, write: bool) -> Iterator[tuple[Range, int, int]]:
         """Cut bytes at `address` into parts that lie in one range each. Raises `DmaError` for what is not mapped."""
         ranges = self._ranges

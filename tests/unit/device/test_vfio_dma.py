@@ -33,6 +33,7 @@ from harness.device.device import DmaError
 from harness.device.log import Kind
 from harness.device.siov import COMPLETION, DESCRIPTOR, DOORBELLS, SiovDevice
 from harness.device.vfio_user import session, wire
+from harness.device.vfio_user.memory import Memory
 from harness.device.vfio_user.server import Server
 from harness.device.vfio_user.wire import Command
 
@@ -212,6 +213,25 @@ def test_what_is_no_file_of_memory_is_refused(client: Client, tmp_path: Path) ->
     os.close(event)
 
 
+def test_a_file_may_be_as_long_as_a_file_can_be(client: Client, toy: Toy, ram: int) -> None:
+    assert client.map(0, PAGE, fds=[ram], offset=(1 << 63) - PAGE) == 0
+    with pytest.raises(DmaError, match="the memory file at 0x0"):
+        toy.dma_read(PAGE - 1, 1)
+
+
+def test_a_range_that_is_unmapped_under_dma_is_not_reached_any_more(ram: int) -> None:
+    """Its descriptor is closed, and may be that of another file."""
+    memory = Memory()
+    memory.map(0, PAGE, READ | WRITE, os.dup(ram), PAGE)
+    ((piece, address, count),) = memory.pieces(0, 4, write=True)
+    assert memory.read_file(piece, address, count) == b"\1\1\1\1"
+    memory.unmap(0, PAGE)
+    with pytest.raises(DmaError, match="memory at 0x0 is mapped no more"):
+        memory.read_file(piece, address, count)
+    with pytest.raises(DmaError, match="memory at 0x0 is mapped no more"):
+        memory.write_file(piece, address, b"1234")
+
+
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_PATH])
 def test_a_file_that_was_not_opened_for_what_is_done_is_an_error_of_dma(
     client: Client, toy: Toy, tmp_path: Path, flags: int
@@ -239,6 +259,8 @@ def test_a_file_that_is_shorter_than_its_range_is_neither_read_nor_grown(client:
             toy.dma_write(address, b"xy")
     assert os.fstat(ram).st_size == PAGE
     assert os.pread(ram, 1, PAGE - 1) == b"\0"
+    toy.dma_write(PAGE - 2, b"yz")
+    assert os.pread(ram, PAGE, 0) == bytes(PAGE - 2) + b"yz"
 
 
 def test_unmapping_lets_go_of_the_range_and_of_its_file(client: Client, toy: Toy) -> None:

@@ -113,6 +113,9 @@ def test_all_events_are_taken_away_and_closed_at_once(client: Client, toy: Toy) 
     toy.interrupt(0)
     assert toy.pending() == 1
     with Event() as event:
+        assert client.set_irqs(EVENTFD | TRIGGER, 0, 1, fds=[event.fd]) == 0
+        assert event.wait() == 1
+    with Event() as event:
         assert client.set_irqs(EVENTFD | TRIGGER, 3, 1, fds=[event.fd]) == 0
         toy.interrupt(3)
         assert event.wait() == 1, "it is masked still"
