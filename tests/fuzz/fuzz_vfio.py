@@ -37,7 +37,7 @@ from harness.device.vfio_user.wire import HEADER, REPLY, TYPE, Command
 MESSAGES = 100_000
 BETWEEN_CHECKS = 1000
 """Messages between two looks at the server."""
-GROWTH = 16 << 20
+GROWTH = 8 << 20
 """Bytes by which a process may grow that has already heard a fifth of all messages: allocators keep what they had."""
 ENDED = (BrokenPipeError, ConnectionResetError)
 
