@@ -26,6 +26,8 @@ from harness.provision.modules import ModuleTree
 from harness.provision.prefix import Prefix
 
 ARCHIVE = "initramfs.cpio"
+_FORMAT = 2
+"""Part of a guest root's key: another number makes all that there are be made anew."""
 _BUSYBOX = "usr/bin/busybox"
 _PASSWD = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
 _GROUP = b"root:x:0:\nnogroup:x:65534:\n"
@@ -38,7 +40,7 @@ def provide(cache: Cache, apt: AptRoot, kernel: Kernel, keys: Keys, *, refresh: 
     root = _userland(cache, apt, wanted, refresh=refresh)
     own = [(folder / name).read_bytes().decode() for name in ("init", "iov-agent", "manifest.toml")]
     tree = modules.find(kernel.modules, kernel.release) if kernel.modules else None
-    key = digest(root.content, keys.content, kernel.content, str(kernel.modules), own)
+    key = digest(_FORMAT, root.content, keys.content, kernel.content, str(kernel.modules), own)
 
     def build(draft: Path) -> dict[str, Any]:
         with cache.progress.task(f"guest root for {kernel.name}"), (draft / ARCHIVE).open("wb") as archive:
