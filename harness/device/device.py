@@ -107,8 +107,10 @@ class Device:
     def read(self, region: int, offset: int, count: int) -> bytes:
         """Read as the bus does. Raises `NoReply`, and `KeyError` for a region that it does not have."""
         bank = self._regions[region]
-        with self.lock, self._in_time():
+        started = time.monotonic()
+        with self.lock:
             data = bank.read(offset, count)
+        self._check_time(started)
         try:
             data = self.faults.on_read(region, offset, data)
         finally:  # also where it stays without an answer
@@ -124,10 +126,12 @@ class Device:
         except NoReply:
             self.log.add(*entry)
             raise
-        with self.lock, self._in_time():  # whoever sees the entry finds it done
+        started = time.monotonic()
+        with self.lock:  # whoever sees the entry finds it done
             if not dropped:
                 bank.write(offset, data)
             self.log.add(*entry)
+        self._check_time(started)
 
     def reset(self, kind: Kind = Kind.RESET) -> None:
         """Reset it: registers, interrupts, then what `on_reset` does."""
@@ -227,10 +231,7 @@ class Device:
             except Exception as error:  # noqa: BLE001 - a model's mistake must reach the test, not end the thread
                 self.fail(error)
 
-    @contextmanager
-    def _in_time(self) -> Iterator[None]:
-        started = time.monotonic()
-        yield
+    def _check_time(self, started: float) -> None:
         took = time.monotonic() - started
         if took > QEMUS_PATIENCE:
             self.fail(RuntimeError(f"a hook took {took:.1f} s; QEMU waits {QEMUS_PATIENCE:g} s: see Device.later()"))
