@@ -15,7 +15,7 @@ from harness.device.device import Device
 from harness.device.registers import Register
 from harness.machine import lane as lanes
 
-AT_ONCE = 8
+AT_ONCE = 5
 """Functions in one QEMU, each behind a port of its own."""
 TAKEN_BY_QEMU = {0x00, 0x10, 0x0E, 0x15}
 """Extended capabilities that QEMU drops, or alters (resizable BARs)."""
