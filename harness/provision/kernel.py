@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from harness import paths
 from harness.errors import CouldNotRun, UsageError
+from harness.provision import debuginfo, kconfig, toml
 from harness.provision import image as kernel_image
-from harness.provision import kconfig, toml
 from harness.provision import modules as kernel_modules
 from harness.provision.apt import AptRoot, FetchFailed, unpack
 from harness.provision.cache import Cache, digest
@@ -61,6 +61,8 @@ class Kernel:
     config: KernelConfig | None
     content: str
     origin: str
+    vmlinux: Path | None = None
+    """The kernel with its debug information, where there is any."""
 
     @property
     def is_reference(self) -> bool:
@@ -105,9 +107,9 @@ def _own(path: Path, modules: Path | None) -> Kernel:
         tree = kernel_modules.find(modules, image.release)
         files += [*tree.files.values(), *sorted(tree.directory.glob("modules.*"))]
     content = digest(*map(_fingerprint, files))
-    return Kernel(
-        str(path), resolved, image.release, modules, kconfig.of(resolved, image.release), content, "given by path"
-    )
+    config = kconfig.of(resolved, image.release)
+    vmlinux = debuginfo.of(resolved)
+    return Kernel(str(path), resolved, image.release, modules, config, content, "given by path", vmlinux)
 
 
 def _fingerprint(path: Path) -> tuple[str, int, int]:
