@@ -107,19 +107,20 @@ def provide(cache: Cache, apt: AptRoot, name: str, order: Order, *, refresh: boo
     there = found(cache, name)
     if there is not None and not refresh and there.about["inputs"] == _Inputs.read(order).digest(order):
         return cache.entry(KIND, name, there.label, lambda _: {})
-    return build(cache, apt, name, order)
+    return build(cache, apt, name, order, refresh=refresh)
 
 
-def build(cache: Cache, apt: AptRoot, name: str, order: Order, *, jobs: int = 0) -> Entry:
+def build(cache: Cache, apt: AptRoot, name: str, order: Order, *, jobs: int = 0, refresh: bool = False) -> Entry:
     """Build a kernel and keep it under `name`, in place of another of that name; `jobs` 0: one for each core.
 
-    What was compiled before for the same source and configuration is compiled again only where it changed. Raises
+    What was compiled before for the same source and configuration is compiled again only where it changed; `refresh`
+    fetches a source package anew. Raises
     `UsageError` for input that is wrong in itself, or patches that do not apply; `CouldNotRun` for missing tools or
     dropped wishes, `DoesNotBuild` for a tree that does not compile. Then the cache's entries are as they were.
     """
     inputs = _Inputs.read(order)
     tools.check(order.arch)
-    with source.opened(cache, apt, order.source) as tree:
+    with source.opened(cache, apt, order.source, refresh=refresh) as tree:
         place = f"{BUILDS}/{_folder_name(tree, order)}"
         with cache.locked(place):
             try:

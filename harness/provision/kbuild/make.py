@@ -58,7 +58,10 @@ class Make:
         words = [f"{name}={value}" for name, value in {**self.variables, **variables}.items()]
         # Output is whole lines at their end: with two jobs, an error would stand in the midst of another's.
         command = ["make", "-C", str(self.tree), f"O={self.objects}", f"-j{jobs}", "--output-sync=line"]
-        with self.log.open("ab", buffering=0) as log, _started([*command, *words, *targets], self.environment) as process:
+        with (
+            self.log.open("ab", buffering=0) as log,
+            _started([*command, *words, *targets], self.environment) as process,
+        ):
             assert process.stdout is not None  # noqa: S101 - it is a pipe
             done = 0
             for line in process.stdout:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import lzma
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -30,18 +31,16 @@ class Source:
     label: str
     tree: Path
     origin: str
-
-    @property
-    def key(self) -> str:
-        """What tells this place from others, for a build folder's name."""
-        return f"{self.label}-{digest(str(self.tree))[:8]}"
+    key: str
+    """What its build folders are named for. Another version of a package has another: its files are dated as they were
+    packed, and make(1) would take what was built from the one before for newer."""
 
 
 @contextmanager
-def opened(cache: Cache, apt: AptRoot, wanted: str) -> Iterator[Source]:
-    """Give a source by `debian:VERSION`, fetched and unpacked where it is not yet, or by folder.
+def opened(cache: Cache, apt: AptRoot, wanted: str, *, refresh: bool = False) -> Iterator[Source]:
+    """Give a source by `debian:VERSION`, fetched and unpacked where it is not yet or to `refresh` it, or by folder.
 
-    It stays as it is while the block lasts. Raises `UsageError`, or `CouldNotRun` where it cannot be fetched.
+    A package stays as it is while the block lasts. Raises `UsageError`, or `CouldNotRun` where it cannot be fetched.
     """
     if not wanted.startswith(DEBIAN):
         yield _own(Path(wanted))
@@ -53,14 +52,15 @@ def opened(cache: Cache, apt: AptRoot, wanted: str) -> Iterator[Source]:
     folder = cache.root / name
     while True:
         with cache.locked(name, shared=True):
-            if (folder / _WHOLE).is_file():
-                (folder / _WHOLE).touch()
-                package = (folder / _WHOLE).read_text(encoding="utf-8").strip() or _PACKAGE
-                yield Source(series, folder / f"{_PACKAGE}{series}", package)
+            if (folder / _WHOLE).is_file() and not refresh:
+                os.utime(folder)
+                package = (folder / _WHOLE).read_text(encoding="utf-8").strip()
+                yield Source(series, folder / f"{_PACKAGE}{series}", package, f"{series}-{digest(package)[:8]}")
                 return
         with cache.locked(name):
-            if not (folder / _WHOLE).is_file():
+            if refresh or not (folder / _WHOLE).is_file():
                 _fetch(cache, apt, series, folder)
+            refresh = False
 
 
 def _own(folder: Path) -> Source:
@@ -69,7 +69,7 @@ def _own(folder: Path) -> Source:
     if lacking:
         what = "no such folder" if not tree.is_dir() else f"no kernel's source: it has no {lacking[0]}"
         raise UsageError(f"--source {folder}: {what}; give the top folder of a tree, or {DEBIAN}VERSION")
-    return Source(tree.name, tree, _described(tree))
+    return Source(tree.name, tree, _described(tree), f"{tree.name}-{digest(str(tree))[:8]}")
 
 
 def _described(tree: Path) -> str:

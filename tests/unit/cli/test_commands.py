@@ -26,7 +26,8 @@ from harness.qemu.library import Library
 
 COMMANDS = [
     "", "doctor", "profiles", "provision", "cache", "cache list", "cache prune", "shell", "test", "kernel",
-    "kernel build", "kernel list", "device", "device list", "device show", "device serve", "bench", "bench boot", "demo",
+    "kernel build", "kernel list", "device", "device list", "device show", "device serve", "bench", "bench boot",
+    "demo",
 ]  # fmt: skip
 LONG = "the first of many words, and so on for quite a while, far beyond what eighty columns have room for, to the last"
 
