@@ -93,7 +93,8 @@ def names(cache: Cache) -> list[str]:
 def origin(entry: Entry) -> str:
     """Say in one line where a built kernel comes from."""
     about = entry.about
-    patches = f" with {len(about['series'])} patches" if about["series"] else ""
+    count = len(about["series"])
+    patches = f" with {count} {'patch' if count == 1 else 'patches'}" if count else ""
     return f"built from {about['origin']}{patches}, configuration {'+'.join(about['config'])}"
 
 

@@ -119,7 +119,7 @@ def test_a_series_is_in_the_kernel_and_not_in_the_tree(world: World) -> None:
     assert (patched.path / build.VMLINUX).read_bytes() != plain
     assert patched.about["series"] == [{"file": "fix.patch", "subject": ""}]
     assert (world.tree / "drivers/pci/iov.c").read_text() == "int total = 1;\n"
-    assert build.origin(patched).endswith("with 1 patches, configuration base")
+    assert build.origin(patched).endswith("with 1 patch, configuration base")
 
 
 def test_a_kernel_without_the_series_is_built_in_the_same_folder_and_is_what_it_was(world: World) -> None:
