@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attaching drgn to a QEMU: the connection, bounded in time, and the debug information that belongs to its kernel."""
+
+from __future__ import annotations
+
+import gc
+import select
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from drgn import MissingDebugInfoError, Program, ProgramFlags
+
+from harness.errors import HarnessError
+from harness.guest.introspect.memory import CannotIntrospect
+
+_GREETING_TIMEOUT = 5.0
+"""Seconds for QEMU to greet: it does so at once, unless another client has the socket, for it takes one at a time."""
+_ANSWER_TIMEOUT = 20
+"""Seconds for QEMU to answer drgn, which waits without a limit of its own."""
+
+
+class NotAttached(HarnessError):
+    """The machine's second QMP socket does not let anyone in."""
+
+
+@contextmanager
+def attached(at: Path, vmlinux: Path) -> Iterator[Program]:
+    """Give drgn's view of the guest whose QEMU listens at `at`, which others may use again when the block ends.
+
+    Raises `NotAttached`, and `CannotIntrospect` where `vmlinux` is not the kernel that runs.
+    """
+    with _greeted(at) as connection:
+        program = Program()
+        try:
+            _load(program, connection, vmlinux)
+            yield program
+        finally:
+            program.cache.clear()  # what lies there refers to the program, which holds the connection
+            del program
+            gc.collect()
+
+
+@contextmanager
+def _greeted(at: Path) -> Iterator[socket.socket]:
+    """Connect, and wait until QEMU has something to say, which is left for drgn to read."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_GREETING_TIMEOUT)
+        try:
+            connection.connect(str(at))
+        except OSError as error:
+            raise NotAttached(f"{at}: cannot connect to QEMU ({error})") from error
+        if not select.select([connection], [], [], _GREETING_TIMEOUT)[0]:
+            raise NotAttached(f"{at}: QEMU does not greet: is another debugger connected? (It takes one at a time.)")
+        connection.setblocking(True)  # noqa: FBT003 - socket's own way
+        limit = struct.pack("ll", _ANSWER_TIMEOUT, 0)  # struct timeval
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        yield connection
+
+
+def _load(program: Program, connection: socket.socket, vmlinux: Path) -> None:
+    try:
+        program.set_qemu_qmp(connection.fileno())
+    except Exception as error:  # drgn has no narrower one
+        raise NotAttached(f"drgn cannot attach to QEMU: {error}") from error
+    if not program.flags & ProgramFlags.IS_LINUX_KERNEL:
+        raise CannotIntrospect(
+            "the guest's kernel does not tell QEMU where it lies (vmcoreinfo: CONFIG_KEXEC=y, CONFIG_FW_CFG_SYSFS=y)"
+        )
+    program.set_enabled_debug_info_finders([])  # not what happens to lie on this host, nor from the network
+    try:
+        program.load_debug_info([vmlinux], main=True)
+    except MissingDebugInfoError as error:
+        raise CannotIntrospect(f"{vmlinux} is not the kernel that runs, or has no debug information") from error
