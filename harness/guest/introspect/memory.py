@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from drgn import FaultError, Object, ObjectAbsentError, OutOfBoundsError, Program
+from drgn import Object, Program
 from drgn.helpers import ValidationError
 from drgn.helpers.linux.list import list_for_each_entry
 
@@ -20,7 +20,8 @@ _NAME_LIMIT = 256
 """Bytes of a name: those of devices and drivers have some tens (sysfs allows NAME_MAX, 255)."""
 _KNODE_DEAD = 1
 """Of `n_klist`: the entry is being removed (lib/klist.c, knode_dead)."""
-_NONSENSE = (FaultError, ObjectAbsentError, OutOfBoundsError, ValidationError, ValueError, OverflowError)
+_NONSENSE = (ValidationError, ValueError, ArithmeticError, MemoryError, OSError)
+"""What drgn raises, besides classes of its own, where memory is not as it ought to be, or QEMU has gone."""
 
 Item = TypeVar("Item")
 
@@ -38,11 +39,14 @@ def reading(what: str) -> Iterator[None]:
     """Tell in one way whatever goes wrong while `what` is read; raises `KernelNonsense` or `CannotIntrospect`."""
     try:
         yield
-    except _NONSENSE as error:
-        raise KernelNonsense(f"the kernel's memory makes no sense where {what} should be: {error}") from error
     except (LookupError, AttributeError) as error:  # a symbol or member that drgn does not find
-        missing = str(error).strip("\"'")
+        missing = error.args[0] if error.args else error  # a KeyError puts its words into quotes
         raise CannotIntrospect(f"this kernel does not tell of its {what} as others do: {missing}") from error
+    except Exception as error:
+        is_drgns = type(error) is Exception or type(error).__module__ == "_drgn"  # which have no base of their own
+        if is_drgns or isinstance(error, _NONSENSE):
+            raise KernelNonsense(f"the kernel's memory makes no sense where {what} should be: {error}") from error
+        raise
 
 
 def bounded(items: Iterable[Item], what: str, limit: int = LIST_LIMIT) -> Iterator[Item]:
@@ -61,7 +65,7 @@ def entries(head: Object, kind: str, member: str, what: str) -> Iterator[Object]
 def on_klist(klist: Object, kind: str, node: str, what: str) -> Iterator[Object]:
     """Give the entries of a `struct klist` that are not being removed; raises as `bounded`."""
     for entry in entries(klist.k_list, kind, f"{node}.n_node", what):
-        if not entry.subobject_(f"{node}.n_klist").value_() & _KNODE_DEAD:
+        if not entry.member_(node).n_klist.value_() & _KNODE_DEAD:
             yield entry
 
 

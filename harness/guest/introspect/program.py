@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import gc
+import os
 import select
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from drgn import MissingDebugInfoError, Program, ProgramFlags
@@ -34,13 +34,8 @@ def attached(at: Path, vmlinux: Path) -> Iterator[Program]:
     """
     with _greeted(at) as connection:
         program = Program()
-        try:
-            _load(program, connection, vmlinux)
-            yield program
-        finally:
-            program.cache.clear()  # what lies there refers to the program, which holds the connection
-            del program
-            gc.collect()
+        _load(program, connection, vmlinux)
+        yield program
 
 
 @contextmanager
@@ -57,12 +52,16 @@ def _greeted(at: Path) -> Iterator[socket.socket]:
         connection.setblocking(True)  # noqa: FBT003 - socket's own way
         limit = struct.pack("ll", _ANSWER_TIMEOUT, 0)  # struct timeval
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-        yield connection
+        try:
+            yield connection
+        finally:
+            with suppress(OSError):  # QEMU has gone
+                connection.shutdown(socket.SHUT_RDWR)  # it is free at once, though drgn may still hold its copy
 
 
 def _load(program: Program, connection: socket.socket, vmlinux: Path) -> None:
     try:
-        program.set_qemu_qmp(connection.fileno())
+        program.set_qemu_qmp(os.dup(connection.fileno()))  # which drgn closes, at the end of the program
     except Exception as error:  # drgn has no narrower one
         raise NotAttached(f"drgn cannot attach to QEMU: {error}") from error
     if not program.flags & ProgramFlags.IS_LINUX_KERNEL:
