@@ -89,7 +89,8 @@ def _drivers(drivers: list[PciDriver]) -> Tree:
     tree = Tree(Text("drivers with an sriov_configure"), highlight=False)
     for one in drivers:
         if one.sriov_configure is not None:
-            tree.add(Text(f"{one.name}: {one.sriov_configure}"))
+            module = "" if one.module is None else f" (module {one.module})"
+            tree.add(Text(f"{one.name}: {one.sriov_configure}{module}"))
     return tree
 
 

@@ -175,7 +175,8 @@ def introspected(terminal: Terminal, machine: Machine, monkeypatch: pytest.Monke
         functions=lambda: [FUNCTION, replace(FUNCTION, bdf=Bdf(0, 1, 0, 1), is_physfn=False, is_virtfn=True,
                                              driver=None, physfn=FUNCTION.bdf, sriov=None)],
         buses=lambda: [PciBus(0, 1, 0, 1, 2, None, None)],
-        drivers=lambda: [PciDriver("nvme", None, "pci_sriov_configure_simple"), PciDriver("e1000", None, None)],
+        drivers=lambda: [PciDriver("nvme", None, "pci_sriov_configure_simple"), PciDriver("e1000", None, None),
+                         PciDriver("igb", "igb", "0xffffffffc0485900")],
         blocked_tasks=lambda: [Task(7, "sh", ("schedule", "msleep"), "lock", 8, ("other",))],
     )  # fmt: skip
     monkeypatch.setattr("harness.cli.shell.debug_info", lambda _: terminal.folder)
@@ -198,7 +199,8 @@ def test_introspection_is_printed_as_a_tree_instead_of_a_prompt(introspected: Ca
         "    └── 0000:01:00.1 1b36:0010 (no driver), 9 references is_virtfn is_busmaster",
         "        └── physfn 0000:01:00.0",
         "drivers with an sriov_configure",
-        "└── nvme: pci_sriov_configure_simple",
+        "├── nvme: pci_sriov_configure_simple",
+        "└── igb: 0xffffffffc0485900 (module igb)",
         "tasks that wait and cannot be woken (state D)",
         "└── 7 sh",
         "    ├── waits for lock, which 8 has",
