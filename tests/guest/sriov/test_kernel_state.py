@@ -107,6 +107,14 @@ def test_a_pf_is_referred_to_as_often_as_before_when_its_vfs_are_gone(pf: Functi
     assert of(introspection, pf).references == before
 
 
+def test_enabling_and_disabling_leaves_every_function_as_it_was(pf: Function, introspection: KernelState) -> None:
+    before = introspection.functions()
+    pf.numvfs = 2
+    assert introspection.functions() != before
+    pf.numvfs = 0
+    assert introspection.functions() == before
+
+
 def test_the_range_of_a_bus_is_that_of_its_bridge(guest: Guest, introspection: KernelState) -> None:
     buses = {bus.bridge: bus for bus in introspection.buses() if bus.bridge is not None}
     bridges = [one for one in introspection.functions() if one.is_bridge]
