@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from drgn import MissingDebugInfoError, Program, ProgramFlags
+from drgn import FaultError, MissingDebugInfoError, Program, ProgramFlags
 
 from harness.errors import HarnessError
+from harness.guest.introspect.linked import Linked, linked
 from harness.guest.introspect.memory import CannotIntrospect
 
 _GREETING_TIMEOUT = 5.0
@@ -64,12 +65,27 @@ def _load(program: Program, connection: socket.socket, vmlinux: Path) -> None:
         program.set_qemu_qmp(os.dup(connection.fileno()))  # which drgn closes, at the end of the program
     except Exception as error:  # drgn has no narrower one
         raise NotAttached(f"drgn cannot attach to QEMU: {error}") from error
+    place = None
     if not program.flags & ProgramFlags.IS_LINUX_KERNEL:
-        raise CannotIntrospect(
-            "the guest's kernel does not tell QEMU where it lies (vmcoreinfo: CONFIG_KEXEC=y, CONFIG_FW_CFG_SYSFS=y)"
-        )
+        place = linked(vmlinux)
+        program.set_linux_kernel_custom(place.vmcoreinfo, True)  # noqa: FBT003 - drgn's own way
     program.set_enabled_debug_info_finders([])  # not what happens to lie on this host, nor from the network
     try:
         program.load_debug_info([vmlinux], main=True)
     except MissingDebugInfoError as error:
         raise CannotIntrospect(f"{vmlinux} is not the kernel that runs, or has no debug information") from error
+    if place is not None:
+        _check_place(program, place)
+
+
+def _check_place(program: Program, place: Linked) -> None:
+    """Refuse a kernel that is another than its vmlinux, or lies elsewhere; nothing else has told where."""
+    try:
+        banner = program.read(place.address, len(place.banner))
+    except FaultError:
+        banner = b""
+    if banner != place.banner:
+        raise CannotIntrospect(
+            "the guest's kernel is not where its vmlinux says, and does not tell QEMU where it is: "
+            "that takes CONFIG_VMCORE_INFO (by CONFIG_PROC_KCORE or CRASH_DUMP) and CONFIG_FW_CFG_SYSFS"
+        )
