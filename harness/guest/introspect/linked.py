@@ -75,6 +75,6 @@ def _at(elf: ELFFile, address: int) -> bytes:
 def _build_id(elf: ELFFile) -> str:
     sections = [section for section in elf.iter_sections() if isinstance(section, NoteSection)]
     for note in (note for section in sections for note in section.iter_notes()):
-        if note["n_type"] == "NT_GNU_BUILD_ID":
+        if (note["n_name"], note["n_type"]) == ("GNU", "NT_GNU_BUILD_ID"):
             return str(note["n_desc"])
     raise LookupError("it has no build ID")
