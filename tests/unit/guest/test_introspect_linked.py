@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A kernel that does not say where it lies is believed to lie where it was linked only as far as its banner is there."""
+"""A kernel that does not say where it lies: it lies where it was linked only if its banner is there."""
 
 from __future__ import annotations
 
