@@ -6,15 +6,16 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from harness.cli import complete, flags, output, terminal
+from harness.cli import complete, flags, introspection, output, terminal
 from harness.errors import GuestFailure, UsageError
 from harness.machine import record
+from harness.machine.introspection import debug_info
 from harness.machine.machine import Machine
 from harness.outcome import Exit
 from harness.provision.keys import Keys
@@ -22,6 +23,7 @@ from harness.qemu.template import Wiring
 from harness.text import printable
 
 _DAY = 24 * 3600.0
+_INTROSPECT = "Print what its kernel has in mind of PCI functions, drivers and blocked tasks, instead of a prompt."
 _PROFILE = "The machine to start; see `harness profiles`."
 _SCRIPT = "/run/iov-harness-stdin"
 """Where standard input lies in the guest as a script: dropbear takes no command longer than 9000 bytes."""
@@ -39,8 +41,12 @@ def shell(
     ssh_port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback for SSH (0: any).")] = 0,
     cold: flags.Cold = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print QEMU's command line, ready to paste.")] = False,
+    introspect: Annotated[bool, typer.Option("--introspect", help=_INTROSPECT)] = False,
+    as_json: flags.Json = False,
 ) -> None:
     """Start a guest and give a prompt in it; the machine ends with the prompt."""
+    if as_json and not introspect:
+        raise UsageError("--json goes with --introspect")
     if not dry_run:
         _check_free(ssh_port)
     store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel, profile_dir=profile_dir)
@@ -50,18 +56,38 @@ def shell(
         typer.echo(machine_spec.by_hand(machine_spec.command_line(wiring), wiring))
         typer.echo(f"{_ssh(machine_spec.parts.keys, wiring.ssh_port)}\nCtrl-A x ends it.", err=True)
         return
+    if introspect:
+        debug_info(machine_spec.parts.kernel)  # or it is refused before anything boots
     flags.announce(machine_spec.parts)
     run = record.new_run()
     starter = flags.starter(store, run, cold=cold)
     starter.prepare([machine_spec])
     output.console(stderr=True).print(f"starting {profile} ...")
     with starter.running(machine_spec, record.folder_for(run, f"shell-{profile}"), ssh_port=ssh_port) as machine:
-        if command:
-            raise typer.Exit(_run(machine, command))
-        if not sys.stdin.isatty():
-            machine.guest.put(sys.stdin.buffer.read(), _SCRIPT, mode=0o700)
-            raise typer.Exit(_run(machine, ["sh", _SCRIPT]))
-        raise typer.Exit(_prompt(machine))
+        if introspect:
+            raise typer.Exit(_run_and_look(machine, command, as_json=as_json))
+        raise typer.Exit(_work(machine, command) if command or not sys.stdin.isatty() else _prompt(machine))
+
+
+def _run_and_look(machine: Machine, command: list[str] | None, *, as_json: bool) -> int:
+    """Run what there is to run, then print what the kernel has in mind, also one that has died of it."""
+    try:
+        with redirect_stdout(sys.stderr if as_json else sys.stdout):
+            status = _work(machine, command) if command or not sys.stdin.isatty() else int(Exit.OK)
+    except GuestFailure:
+        if machine.health.exit is None:
+            introspection.show(machine, as_json=as_json)
+        raise
+    introspection.show(machine, as_json=as_json)
+    return status
+
+
+def _work(machine: Machine, command: list[str] | None) -> int:
+    """Run a command, or what comes in on standard input."""
+    if command:
+        return _run(machine, command)
+    machine.guest.put(sys.stdin.buffer.read(), _SCRIPT, mode=0o700)
+    return _run(machine, ["sh", _SCRIPT])
 
 
 def _run(machine: Machine, command: list[str]) -> int:

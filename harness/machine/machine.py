@@ -18,10 +18,11 @@ from harness.errors import CouldNotRun, GuestFailure, MachineLost, Stage, UsageE
 from harness.guest import agent
 from harness.guest.console import Console
 from harness.guest.guest import Guest
+from harness.guest.introspect.state import KernelState
 from harness.guest.link import Link
 from harness.guest.pci import Function
 from harness.guest.ssh import GuestLost, GuestTimeout, Session
-from harness.machine import checkpoint, devices, plugging, record, sockets, topology
+from harness.machine import checkpoint, devices, introspection, plugging, record, sockets, topology
 from harness.machine.checkpoint import Checkpoint, NotMigrated
 from harness.machine.health import Health
 from harness.machine.spec import Spec
@@ -187,6 +188,18 @@ class Machine:
             raise UsageError(f"{name} has MSI-X, and QEMU 11.1 aborts when such a Python device is unplugged")
         with _guest_late():
             plugging.unplug(self.qmp, name, Deadline(timeout, f"unplugging {name}"))
+
+    @contextmanager
+    def introspect(self, *, paused: bool = False) -> Iterator[KernelState]:
+        """Look into the guest's kernel from outside, over the second QMP socket, which is taken as long as that lasts.
+
+        Works on a guest that no longer answers, and on one that has panicked. With `paused` its CPUs stand still
+        meanwhile, so that all that is read is of one moment; nothing may then be asked of the guest. Raises
+        `CannotIntrospect` for a kernel without debug information, `NotAttached` where a debugger has the socket.
+        """
+        assert self.debug_socket is not None  # noqa: S101 - it was started
+        with introspection.opened(self.spec.parts.kernel, self.debug_socket, self.qmp, paused=paused) as state:
+            yield state
 
     def save(self, to: Checkpoint, timeout: float) -> None:
         """Stop a base machine whose guest has no trace of us left, and keep its state; raises as `boot`."""

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fixtures: `machine`, `shared_machine`, `boot`, `guest`, `pf`, `pfs`, `device`."""
+"""The fixtures: `machine`, `shared_machine`, `boot`, `guest`, `pf`, `pfs`, `device`, `debug_info`, `introspection`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -13,9 +14,13 @@ import pytest
 from harness.device.device import Device
 from harness.errors import UsageError
 from harness.guest.guest import Guest
+from harness.guest.introspect.memory import CannotIntrospect
+from harness.guest.introspect.state import KernelState
 from harness.guest.pci import Function
+from harness.machine import introspection as looking
 from harness.machine.machine import Machine
 from harness.pytest_plugin.case import Case
+from harness.pytest_plugin.options import RUN
 from harness.pytest_plugin.started import Pool, started
 
 
@@ -54,6 +59,8 @@ def boot(request: pytest.FixtureRequest) -> Iterator[Boot]:
 @pytest.fixture
 def machine(request: pytest.FixtureRequest, boot: Boot) -> Machine:
     """A machine of the test's own, fresh: the one that its `machine` mark asks for."""
+    if "debug_info" in request.fixturenames:
+        request.getfixturevalue("debug_info")
     mark: pytest.Mark | None = getattr(request, "param", None)
     if mark is None:
         raise UsageError('say which machine: @pytest.mark.machine("PROFILE", parameter=value)')
@@ -104,6 +111,29 @@ def device(machine: Machine) -> Device:
     if not machine.devices:
         raise UsageError("the fixture device needs a profile with a device that lives in Python")
     return next(iter(machine.devices.values()))
+
+
+@pytest.fixture
+def introspection(machine: Machine, debug_info: Path) -> Iterator[KernelState]:
+    """The kernel of the test's machine, looked into from outside; skips for a kernel without debug information.
+
+    It holds the machine's second QMP socket until the test ends.
+    """
+    del debug_info
+    with machine.introspect() as state:
+        yield state
+
+
+@pytest.fixture
+def debug_info(request: pytest.FixtureRequest) -> Path:
+    """The vmlinux of the kernel under test, without which it cannot be looked into: a test that asks for it skips.
+
+    It does so before a machine is started: `machine` asks for it first.
+    """
+    try:
+        return looking.debug_info(request.config.stash[RUN].parts.kernel)
+    except CannotIntrospect as reason:
+        pytest.skip(f"{reason}: build one with DWARF")
 
 
 def _id(mark: pytest.Mark) -> str:

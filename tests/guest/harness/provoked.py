@@ -143,6 +143,11 @@ def test_skips() -> None:
     pytest.skip("does not apply")
 
 
+@pytest.mark.usefixtures("introspection")
+def test_skips_where_the_kernel_has_no_debug_information() -> None:
+    raise AssertionError("never reached")
+
+
 @pytest.mark.known_bug("the sky is green", kernels=("debian-*",))
 def test_known_to_fail() -> None:
     raise AssertionError("as foretold")

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +18,24 @@ from typing import Any
 import pytest
 from commandline import Done, Terminal
 
+from harness.guest.introspect.buses import PciBus
+from harness.guest.introspect.drivers import PciDriver
+from harness.guest.introspect.functions import PciFunction, Sriov
+from harness.guest.introspect.tasks import Task
+from harness.guest.pci import Bdf
 from harness.guest.reports import KernelReport, ReportKind
-from harness.guest.ssh import Completed, Tell
+from harness.guest.ssh import Completed, GuestLost, Tell
 
 PANIC = "Kernel panic - not syncing: sysrq triggered crash"
+FUNCTION = PciFunction(
+    Bdf(0, 1, 0, 0), "0000:01:00.0", 0x1B36, 0x10, "nvme", is_physfn=True, is_virtfn=False, is_sriov=None, is_siov=None,
+    is_bridge=False, is_busmaster=True, references=9, enabled=1, subordinate=None, physfn=None,
+    sriov=Sriov(288, 1, 4, 4, 4, 1, 1, 16, 1, drivers_autoprobe=True), siov=None,
+)  # fmt: skip
+NUMBERS = (
+    "pos 288, num_VFs 1, total_VFs 4, initial_VFs 4, driver_max_VFs 4, offset 1, stride 1, vf_device 16, "
+    "max_VF_buses 1, drivers_autoprobe True"
+)
 WARN = KernelReport(ReportKind.WARN, "WARNING: at here", (), 1)
 
 
@@ -31,6 +47,7 @@ class Machine:
         self.debug_socket = folder / "debug.sock"
         self.ssh_port = 4711
         self.loss: str | None = None
+        self.state: Any = None
         self.health = SimpleNamespace(exit=None)
         self.console = SimpleNamespace(reports=lambda: self.reports if self.drained else [])
         self.session = SimpleNamespace(run=self.run)
@@ -43,6 +60,11 @@ class Machine:
 
     def drain(self) -> None:
         self.drained = True
+
+    @contextmanager
+    def introspect(self, *, paused: bool) -> Iterator[Any]:
+        assert paused
+        yield self.state
 
     def put(self, data: bytes, path: str, *, mode: int) -> None:
         assert mode == 0o700
@@ -129,6 +151,87 @@ def test_a_script_on_standard_input_is_as_long_as_it_likes(
     ((path, content),) = machine.files.items()
     assert content == script
     assert machine.commands == [["sh", path]]
+
+
+def test_a_kernel_without_debug_information_is_refused_before_anything_boots(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.machine.start.Starter.prepare", lambda *_: pytest.fail("a machine was started"))
+    done = terminal.harness("shell", "minimal", *terminal.stand_ins(), "--introspect")
+    assert done.code == 2
+    assert done.line == (
+        f"kernel {terminal.folder / 'bzImage'} has no debug information (vmlinux with DWARF), which introspection needs"
+    )
+
+
+def test_json_is_refused_without_introspection(terminal: Terminal) -> None:
+    assert terminal.refused("shell", "minimal", "--json") == "--json goes with --introspect"
+
+
+@pytest.fixture
+def introspected(terminal: Terminal, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Runs `harness shell minimal --introspect`, where the kernel of the machine has a PF, a VF and a blocked task."""
+    machine.state = SimpleNamespace(
+        functions=lambda: [FUNCTION, replace(FUNCTION, bdf=Bdf(0, 1, 0, 1), is_physfn=False, is_virtfn=True,
+                                             driver=None, physfn=FUNCTION.bdf, sriov=None)],
+        buses=lambda: [PciBus(0, 1, 0, 1, 2, None, None)],
+        drivers=lambda: [PciDriver("nvme", None, "pci_sriov_configure_simple"), PciDriver("e1000", None, None),
+                         PciDriver("igb", "igb", "0xffffffffc0485900")],
+        blocked_tasks=lambda: [Task(7, "sh", ("schedule", "msleep"), "lock", 8, ("other",))],
+    )  # fmt: skip
+    monkeypatch.setattr("harness.cli.shell.debug_info", lambda _: terminal.folder)
+    monkeypatch.setattr(sys, "stdin", Keyboard())
+
+    def run(*arguments: str) -> Done:
+        return terminal.harness("shell", "minimal", *terminal.stand_ins(), "--introspect", *arguments)
+
+    return run
+
+
+def test_introspection_is_printed_as_a_tree_instead_of_a_prompt(introspected: Callable[..., Done]) -> None:
+    done = introspected()
+    assert done.code == 0
+    assert done.out.splitlines() == [
+        "PCI functions",
+        "└── bus 01 [01-02]",
+        "    ├── 0000:01:00.0 1b36:0010 nvme, 9 references is_physfn is_busmaster",
+        f"    │   └── sriov: {NUMBERS}",
+        "    └── 0000:01:00.1 1b36:0010 (no driver), 9 references is_virtfn is_busmaster",
+        "        └── physfn 0000:01:00.0",
+        "drivers with an sriov_configure",
+        "├── nvme: pci_sriov_configure_simple",
+        "└── igb: 0xffffffffc0485900 (module igb)",
+        "tasks that wait and cannot be woken (state D)",
+        "└── 7 sh",
+        "    ├── waits for lock, which 8 has",
+        "    ├── holds other",
+        "    ├── schedule",
+        "    └── msleep",
+    ]
+
+
+def test_introspection_as_json_leaves_a_commands_output_to_standard_error(introspected: Callable[..., Done]) -> None:
+    done = introspected("--json", "--", "true")
+    assert done.code == 7
+    found = json.loads(done.out)
+    assert [one["bdf"] for one in found["functions"]] == ["0000:01:00.0", "0000:01:00.1"]
+    assert found["functions"][0]["sriov"]["num_VFs"] == 1
+    assert found["drivers"][1] == {"name": "e1000", "module": None, "sriov_configure": None}
+    assert "line\n" in done.err
+
+
+def test_a_kernel_that_died_of_the_command_is_looked_into_all_the_same(
+    introspected: Callable[..., Done], machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object, **__: object) -> Completed:
+        raise GuestLost(PANIC)
+
+    monkeypatch.setattr(machine.session, "run", die)
+    done = introspected("--", "true")
+    assert (done.code, done.out.splitlines()[0]) == (1, "PCI functions")
+    assert done.err.endswith(f"harness: {PANIC}\n")
+    machine.health.exit = "SIGKILL"
+    assert introspected("--", "true").out == ""
 
 
 SHOWING = """
