@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness.cli import complete, flags, introspection, output, terminal
+from harness.cli import complete, flags, output, terminal
 from harness.errors import GuestFailure, UsageError
 from harness.machine import record
 from harness.machine.introspection import debug_info
@@ -71,6 +71,8 @@ def shell(
 
 def _run_and_look(machine: Machine, command: list[str] | None, *, as_json: bool) -> int:
     """Run what there is to run, then print what the kernel has in mind, also one that has died of it."""
+    from harness.cli import introspection  # which imports drgn
+
     try:
         with redirect_stdout(sys.stderr if as_json else sys.stdout):
             status = _work(machine, command) if command or not sys.stdin.isatty() else int(Exit.OK)

@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.guest.introspect import state
-from harness.guest.introspect.memory import CannotIntrospect
-from harness.guest.introspect.state import KernelState
+from harness.guest.introspect.failures import CannotIntrospect
 from harness.provision.kernel import Kernel
 from harness.qemu.qmp import CommandRefused, Monitor, QmpLost
+
+if TYPE_CHECKING:
+    from harness.guest.introspect.state import KernelState
 
 
 def debug_info(kernel: Kernel) -> Path:
@@ -26,6 +28,8 @@ def debug_info(kernel: Kernel) -> Path:
 @contextmanager
 def opened(kernel: Kernel, socket: Path, qmp: Monitor, *, paused: bool) -> Iterator[KernelState]:
     """Look into a running kernel; see `Machine.introspect`."""
+    from harness.guest.introspect import state  # drgn takes a tenth of a second to import, and few commands need it
+
     vmlinux = debug_info(kernel)
     with ExitStack() as stack:
         if paused:

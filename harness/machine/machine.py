@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.deadline import Deadline, DeadlineExpired
 from harness.device import models
@@ -18,7 +18,6 @@ from harness.errors import CouldNotRun, GuestFailure, MachineLost, Stage, UsageE
 from harness.guest import agent
 from harness.guest.console import Console
 from harness.guest.guest import Guest
-from harness.guest.introspect.state import KernelState
 from harness.guest.link import Link
 from harness.guest.pci import Function
 from harness.guest.ssh import GuestLost, GuestTimeout, Session
@@ -33,6 +32,9 @@ from harness.qemu.options import Option
 from harness.qemu.process import QemuProcess
 from harness.qemu.qmp import CommandRefused, Monitor, QmpLost
 from harness.qemu.template import Wiring
+
+if TYPE_CHECKING:
+    from harness.guest.introspect.state import KernelState
 
 _log = logging.getLogger(__name__)
 

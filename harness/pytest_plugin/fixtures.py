@@ -7,21 +7,23 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
 from harness.device.device import Device
 from harness.errors import UsageError
 from harness.guest.guest import Guest
-from harness.guest.introspect.memory import CannotIntrospect
-from harness.guest.introspect.state import KernelState
+from harness.guest.introspect.failures import CannotIntrospect
 from harness.guest.pci import Function
 from harness.machine import introspection as looking
 from harness.machine.machine import Machine
 from harness.pytest_plugin.case import Case
 from harness.pytest_plugin.options import RUN
 from harness.pytest_plugin.started import Pool, started
+
+if TYPE_CHECKING:
+    from harness.guest.introspect.state import KernelState
 
 
 class Boot(Protocol):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from drgn import Object, Program
 
+from harness.guest.introspect.failures import KernelNonsense
 from harness.guest.introspect.functions import bdf_of
-from harness.guest.introspect.memory import LIST_LIMIT, KernelNonsense, entries, text
+from harness.guest.introspect.memory import LIST_LIMIT, entries, text
 from harness.guest.pci import Bdf
 
 

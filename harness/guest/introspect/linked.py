@@ -13,7 +13,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import NoteSection
 
-from harness.guest.introspect.memory import CannotIntrospect
+from harness.guest.introspect.failures import CannotIntrospect
 
 _SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym (include/uapi/linux/elf.h)
 _NEEDED = ("init_top_pgt", "_stext", "linux_banner")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from drgn import Program
 from drgn.helpers.linux.printk import PrintkRecord, get_printk_records
 
-from harness.guest.introspect.memory import KernelNonsense
+from harness.guest.introspect.failures import KernelNonsense
 from harness.text import decoded
 
 _SIZE_BITS = 25

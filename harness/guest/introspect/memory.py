@@ -11,7 +11,7 @@ from drgn import Object, Program
 from drgn.helpers import ValidationError
 from drgn.helpers.linux.list import list_for_each_entry
 
-from harness.errors import GuestFailure, UsageError
+from harness.guest.introspect.failures import CannotIntrospect, KernelNonsense
 from harness.text import decoded
 
 LIST_LIMIT = 4096
@@ -24,14 +24,6 @@ _NONSENSE = (ValidationError, ValueError, ArithmeticError, MemoryError, OSError)
 """What drgn raises, besides classes of its own, where memory is not as it ought to be, or QEMU has gone."""
 
 Item = TypeVar("Item")
-
-
-class KernelNonsense(GuestFailure):
-    """The kernel's memory holds what no kernel leaves there: it is corrupt, or changed while it was read."""
-
-
-class CannotIntrospect(UsageError):
-    """Nothing wrong with the guest, but its kernel cannot be looked into: no debug information, other structures."""
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from pathlib import Path
 from drgn import FaultError, MissingDebugInfoError, Program, ProgramFlags
 
 from harness.errors import HarnessError
+from harness.guest.introspect.failures import CannotIntrospect
 from harness.guest.introspect.linked import Linked, linked
-from harness.guest.introspect.memory import CannotIntrospect
 
 _GREETING_TIMEOUT = 5.0
 """Seconds for QEMU to greet: it does so at once, unless another client has the socket, for it takes one at a time."""

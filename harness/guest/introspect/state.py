@@ -14,9 +14,10 @@ from harness.errors import UsageError, unknown
 from harness.guest.introspect import program
 from harness.guest.introspect.buses import PciBus, buses
 from harness.guest.introspect.drivers import PciDriver, drivers
+from harness.guest.introspect.failures import KernelNonsense
 from harness.guest.introspect.functions import PciFunction, functions
 from harness.guest.introspect.log import printk
-from harness.guest.introspect.memory import KernelNonsense, reading
+from harness.guest.introspect.memory import reading
 from harness.guest.introspect.tasks import Task, blocked_tasks
 
 _ATTEMPTS = 3

@@ -10,8 +10,8 @@ from drgn import Object, Type
 from kernel_memory import BASE, Memory
 
 from harness.guest.introspect import functions, memory
+from harness.guest.introspect.failures import CannotIntrospect
 from harness.guest.introspect.functions import PciFunction, Siov, Sriov
-from harness.guest.introspect.memory import CannotIntrospect
 from harness.guest.pci import Bdf
 
 DEV, OTHER, BUS, NAME, DRIVER, SRIOV, SIOV = (number << 12 for number in range(1, 8))

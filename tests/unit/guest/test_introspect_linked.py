@@ -10,8 +10,8 @@ import pytest
 from kernel_memory import BASE, SIZE, Memory
 
 from harness.guest.introspect import program
+from harness.guest.introspect.failures import CannotIntrospect
 from harness.guest.introspect.linked import Linked, linked
-from harness.guest.introspect.memory import CannotIntrospect
 
 BANNER = b"Linux version 7.3.4 (me@here) #1 SMP"
 ELSEWHERE = "not where its vmlinux says, and does not tell QEMU where it is: that takes CONFIG_VMCORE_INFO"

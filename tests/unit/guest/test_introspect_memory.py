@@ -10,7 +10,7 @@ from drgn import Object, Program
 from kernel_memory import BASE, SIZE, Memory
 
 from harness.guest.introspect import log, memory, state
-from harness.guest.introspect.memory import CannotIntrospect, KernelNonsense
+from harness.guest.introspect.failures import CannotIntrospect, KernelNonsense
 from harness.guest.introspect.state import KernelState
 
 HEAD, FIRST, SECOND, THIRD = 0x100, 0x200, 0x300, 0x400
