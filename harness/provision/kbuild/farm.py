@@ -18,6 +18,12 @@ _BUILT_IN = (".config", "include/config", "include/generated")
 """What a build within the tree leaves there, on which Kbuild's `outputmakefile` refuses to build elsewhere."""
 
 
+_SOURCE = ".source"
+"""A link in the farm to the source, which the other links lead through: so most are of less than 60 bytes, which ext4
+keeps in the inode (Documentation/filesystems/ext4/ifork.rst), and take a tenth of the time.
+"""
+
+
 def files(tree: Path) -> frozenset[str]:
     """Give the paths of a source tree's files: in a git tree what git tracks or would, with uncommitted changes.
 
@@ -31,7 +37,7 @@ def files(tree: Path) -> frozenset[str]:
             raise CouldNotRun(f"source {tree}: git does not list its files: {why}")
         listed = os.fsdecode(done.stdout).split("\0")
         return frozenset(name for name in listed if name and os.path.lexists(tree / name))
-    return frozenset(_walked(tree))
+    return frozenset(name for name, _ in _entries(str(tree)))
 
 
 def dirt(tree: Path) -> str | None:
@@ -47,25 +53,31 @@ def lay(farm: Path, tree: Path, names: Iterable[str], changed: Mapping[str, Path
     A file that has been changed once stays a real file, and is written only when its content becomes another: make(1)
     compares times, and a link to an old original would look older than what was built from the changed one.
     """
-    farm.mkdir(parents=True, exist_ok=True)
     gone = {name for name, copy in changed.items() if copy is None}
     wanted = {*names, *changed} - gone
-    there = {name: (farm / name).is_symlink() for name in _walked(farm)}
+    farm.mkdir(parents=True, exist_ok=True)
+    there = {name: is_link for name, is_link in _entries(str(farm)) if name != _SOURCE}
     for name in there.keys() - wanted:
         (farm / name).unlink()
+    _point(farm / _SOURCE, tree)
     folders: set[str] = set()
-    for name in wanted:
-        copy = changed.get(name)
-        if there.get(name) and copy is None:
-            continue
-        folder = os.path.dirname(name)  # noqa: PTH120 - a hundred thousand paths: as texts, in a third of the time
+    for name in sorted(wanted - there.keys()):  # a folder, and at once what is in it: half the work for ext4
+        folder, _, _ = name.rpartition("/")
         if folder not in folders:
             (farm / folder).mkdir(parents=True, exist_ok=True)
             folders.add(folder)
-        if name not in there and copy is None:
-            os.symlink(tree / name, farm / name)  # noqa: PTH211 - see above
-        else:
+        if name not in changed:
+            os.symlink(f"{'../' * name.count('/')}{_SOURCE}/{name}", f"{farm}/{name}")  # noqa: PTH211 - 100,000 of them
+    for name in wanted:
+        copy = changed.get(name)
+        if copy is not None or there.get(name) is False:
             _place(copy or tree / name, farm / name)
+
+
+def _point(link: Path, target: Path) -> None:
+    if not link.is_symlink() or link.readlink() != target:
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
 
 
 def _place(content: Path, target: Path) -> None:
@@ -82,10 +94,14 @@ def _same(one: Path, other: Path) -> bool:
     return one.read_bytes() == other.read_bytes() and one.stat().st_mode == other.stat().st_mode
 
 
-def _walked(folder: Path) -> Iterator[str]:
-    """Give all paths below a folder that are no folders themselves; links to folders are not followed."""
-    below = len(str(folder)) + 1
-    for root, folders, names in os.walk(folder):
-        prefix = f"{root[below:]}/" if len(root) > below else ""
-        yield from (f"{prefix}{name}" for name in names)
-        yield from (f"{prefix}{name}" for name in folders if os.path.islink(f"{root}/{name}"))  # noqa: PTH114 - see above
+def _entries(folder: str) -> Iterator[tuple[str, bool]]:
+    """Give all paths below a folder that are no folders, and whether each is a link, which is not followed."""
+    below = len(folder) + 1
+    waiting = [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    yield entry.path[below:], entry.is_symlink()

@@ -46,11 +46,18 @@ def lay_changed(tree: Path, laid: Path, **texts: str | None) -> None:
 
 
 def test_every_file_is_a_link(tree: Path, laid: Path) -> None:
-    assert (laid / "drivers/pci/iov.c").readlink() == tree / "drivers/pci/iov.c"
+    assert (laid / "drivers/pci/iov.c").is_symlink()
+    assert (laid / "drivers/pci/iov.c").resolve() == tree / "drivers/pci/iov.c"
     assert not (laid / "drivers/pci").is_symlink()
     assert os.access(laid / "scripts/run.sh", os.X_OK)
     assert sorted(path.name for path in (laid / "dts").iterdir()) == ["iov.c"]
     assert (laid / "scripts/again.c").read_text() == "drivers/pci/iov.c\n"
+
+
+def test_a_source_that_has_moved_is_followed(tree: Path, laid: Path, tmp_path: Path) -> None:
+    moved = tree.rename(tmp_path / "elsewhere")
+    farm.lay(laid, moved, farm.files(moved), {})
+    assert (laid / "drivers/pci/iov.c").read_text() == "drivers/pci/iov.c\n"
 
 
 def test_a_change_in_the_source_is_seen_at_once(tree: Path, laid: Path) -> None:
