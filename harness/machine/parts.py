@@ -48,14 +48,14 @@ class Store:
         self.settings = settings
         self.cache = Cache(settings.cache_dir, progress)
         self.library = Library(settings.profile_dir)
-        self._apt = AptRoot(self.cache, settings.debian_mirror)
+        self.apt = AptRoot(self.cache, settings.debian_mirror)
 
     def qemu(self, *, refresh: bool = False) -> Qemu:
         """Give the QEMU of the settings, or one that has what all built-in profiles need."""
         required = self.required_devices()
         if self.settings.qemu is not None:
             return qemu.ask(self.settings.qemu, required, "given by --qemu")
-        return qemu.provide(self.cache, self._apt, required, refresh=refresh)
+        return qemu.provide(self.cache, self.apt, required, refresh=refresh)
 
     def required_devices(self) -> Mapping[str, frozenset[str]]:
         """Give the devices and properties that the built-in profiles need of QEMU."""
@@ -65,9 +65,9 @@ class Store:
     def kernel(self, name: str | None = None, *, refresh: bool = False) -> Kernel:
         """Give a kernel by name, or the one of the settings."""
         if name is not None:
-            return kernel.provide(self.cache, self._apt, name, refresh=refresh)
+            return kernel.provide(self.cache, self.apt, name, refresh=refresh)
         wanted = self.settings
-        return kernel.provide(self.cache, self._apt, wanted.kernel, wanted.modules, refresh=refresh)
+        return kernel.provide(self.cache, self.apt, wanted.kernel, wanted.modules, refresh=refresh)
 
     def parts(self, *, refresh: bool = False, profile: Profile | None = None) -> Parts:
         """Give all parts that the settings ask for, fetched and built where they are not in the cache.
@@ -98,7 +98,7 @@ class Store:
         return Parts(binary, choice, image, root, pair)
 
     def _initramfs(self, image: Kernel, pair: Keys, *, refresh: bool) -> Path:
-        return initramfs.provide(self.cache, self._apt, image, pair, refresh=refresh)
+        return initramfs.provide(self.cache, self.apt, image, pair, refresh=refresh)
 
 
 def _check_qemu(binary: Qemu, profile: Profile) -> None:

@@ -14,11 +14,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from harness import paths
 from harness.errors import CouldNotRun, UsageError
-from harness.provision import debuginfo, kconfig, toml
+from harness.provision import debuginfo, headers, kconfig, toml
 from harness.provision import image as kernel_image
 from harness.provision import modules as kernel_modules
 from harness.provision.apt import AptRoot, FetchFailed, unpack
 from harness.provision.cache import Cache, digest
+from harness.provision.headers import Headers, HeadersRecipe
 from harness.provision.kconfig import KernelConfig
 
 REFERENCE = "debian-6.12"
@@ -48,6 +49,7 @@ class Recipe(BaseModel):
     packages: Annotated[tuple[_Named, ...], Field(min_length=1)]
     image: _Named
     modules: _Named
+    headers: HeadersRecipe | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Kernel:
     origin: str
     vmlinux: Path | None = None
     """The kernel with its debug information, where there is any."""
+    headers: Headers | None = None
+    """What modules for it are built against, where that is known."""
 
     @property
     def is_reference(self) -> bool:
@@ -109,7 +113,7 @@ def _own(path: Path, modules: Path | None) -> Kernel:
     content = digest(*map(_fingerprint, files))
     config = kconfig.of(resolved, image.release)
     vmlinux = debuginfo.of(resolved)
-    return Kernel(str(path), resolved, image.release, modules, config, content, "given by path", vmlinux)
+    return Kernel(str(path), resolved, image.release, modules, config, content, "given by path", vmlinux, headers.beside(resolved))
 
 
 def _fingerprint(path: Path) -> tuple[str, int, int]:
@@ -122,13 +126,15 @@ def _distribution(cache: Cache, apt: AptRoot, name: str, recipe: Recipe, *, refr
     def build(draft: Path) -> dict[str, Any]:
         return _fetch(cache, apt, name, recipe, draft)
 
-    key = f"{name}-{digest(recipe.model_dump())}"
+    key = f"{name}-{digest(recipe.model_dump(exclude={'headers'}))}"  # which are fetched by themselves
     entry = cache.entry("kernels", key, f"kernel {name}", build, refresh=refresh)
     release = entry.about["release"]
     image = entry.path / recipe.image.format(release=release)
     modules = entry.path / recipe.modules.format(release=release)
     origin = ", ".join(f"{package} {version}" for package, version in entry.about["packages"].items())
-    return Kernel(name, image, release, modules, kconfig.of(image, release), entry.content, origin)
+    against = recipe.headers.of(release, recipe.suite) if recipe.headers else None
+    config = kconfig.of(image, release)
+    return Kernel(name, image, release, modules, config, entry.content, origin, headers=against)
 
 
 def _fetch(cache: Cache, apt: AptRoot, name: str, recipe: Recipe, draft: Path) -> dict[str, Any]:
