@@ -41,8 +41,8 @@ def provide(cache: Cache, apt: AptRoot, kernel: Kernel, source: Path) -> Path:
     """Give the .ko of the module whose sources lie in the folder `source`, built for `kernel` where it is not yet.
 
     The folder holds a `Kbuild` (kbuild writes a `Makefile` of its own from Linux 6.13 on), and is not written to.
-    Raises `UsageError` where it is no such folder, `CouldNotRun` where the kernel has no headers, these or their compiler
-    cannot be had, or the sources do not compile.
+    Raises `UsageError` where it is no such folder, `CouldNotRun` where the kernel has no headers, these or their
+    compiler cannot be had, or the sources do not compile.
     """
     sources = _read(source)
     headers = kernel.headers

@@ -113,7 +113,9 @@ def _own(path: Path, modules: Path | None) -> Kernel:
     content = digest(*map(_fingerprint, files))
     config = kconfig.of(resolved, image.release)
     vmlinux = debuginfo.of(resolved)
-    return Kernel(str(path), resolved, image.release, modules, config, content, "given by path", vmlinux, headers.beside(resolved))
+    return Kernel(
+        str(path), resolved, image.release, modules, config, content, "given by path", vmlinux, headers.beside(resolved)
+    )
 
 
 def _fingerprint(path: Path) -> tuple[str, int, int]:

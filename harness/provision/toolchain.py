@@ -29,10 +29,6 @@ _BINUTILS = ("ld", "ar", "nm", "objcopy", "objdump", "readelf", "strip")
 _PACKAGES = ("make", "libelf1t64")
 _LIBRARY = f"usr/lib/{_TRIPLET}/libelf.so.1"
 """What the kernel's own tools (objtool) need besides."""
-_SCRIPT = """#!/bin/sh
-here=${{0%/*}}/..
-exec {command} "$@"
-"""
 _ELF = b"\x7fELF"
 
 
@@ -54,7 +50,7 @@ class Toolchain:
                 continue
             moved = path.rename(path.with_name(f"{path.name}.elf"))
             argv = Prefix(self.root).argv(str(moved.absolute()), name="$0")  # Debian's look beside $0 for others
-            _write(path, " ".join('"$0"' if word == "$0" else shlex.quote(word) for word in argv))
+            _write(path, "exec " + " ".join('"$0"' if word == "$0" else shlex.quote(word) for word in argv))
 
 
 def provide(cache: Cache, apt: AptRoot, compiler: str) -> Toolchain:
@@ -107,12 +103,12 @@ def _write_script(path: Path, program: str) -> None:
     is_gcc = "-gcc-" in program
     argv = Prefix(Path("$here")).argv(program, name=f"$here/{program}" if is_gcc else "$0")
     argv += ["-B$here/bin/"] if is_gcc else []  # where it looks first for cc1 and as
-    _write(path, " ".join(f'"{word}"' for word in argv))
+    _write(path, "here=${0%/*}/..\nexec " + " ".join(f'"{word}"' for word in argv))
 
 
-def _write(path: Path, command: str) -> None:
+def _write(path: Path, commands: str) -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(_SCRIPT.format(command=command), encoding="utf-8")
+    path.write_text(f'#!/bin/sh\n{commands} "$@"\n', encoding="utf-8")
     path.chmod(0o755)
 
 

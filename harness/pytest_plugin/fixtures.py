@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fixtures: `machine`, `shared_machine`, `boot`, `guest`, `pf`, `pfs`, `device`."""
+"""The fixtures: `machine`, `shared_machine`, `boot`, `guest`, `pf`, `pfs`, `device`, `guest_module`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from harness.device.device import Device
 from harness.errors import UsageError
+from harness.guest import module
 from harness.guest.guest import Guest
+from harness.guest.module import Module
 from harness.guest.pci import Function
 from harness.machine.machine import Machine
+from harness.machine.parts import Store
+from harness.provision import guest_module as guest_modules
+from harness.provision.kernel import Kernel
 from harness.pytest_plugin.case import Case
+from harness.pytest_plugin.options import RUN
 from harness.pytest_plugin.started import Pool, started
 
 
@@ -24,6 +31,17 @@ class Boot(Protocol):
 
     def __call__(self, profile: str, /, **parameters: Any) -> Machine:
         """Give the machine, ready. Raises `CouldNotRun`, or `KernelDoesNotBoot` where its kernel is to blame."""
+
+
+class LoadModule(Protocol):
+    """Loads a kernel module into the test's guest, built for its kernel: one of ours by name, or from your folder."""
+
+    def __call__(self, name: str | Path, /, **parameters: str | int) -> Module:
+        """Give the module, loaded.
+
+        Skips the test where the kernel came without headers. Raises `CouldNotRun` where it cannot be built, and
+        `GuestErrno` where the kernel refuses it.
+        """
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -104,6 +122,25 @@ def device(machine: Machine) -> Device:
     if not machine.devices:
         raise UsageError("the fixture device needs a profile with a device that lives in Python")
     return next(iter(machine.devices.values()))
+
+
+@pytest.fixture
+def guest_module(request: pytest.FixtureRequest, machine: Machine) -> LoadModule:
+    """Loads kernel modules into the guest on the test's machine: `guest_module("NAME", parameter="value")`."""
+    store = request.config.stash[RUN].store
+
+    def load(name: str | Path, /, **parameters: str | int) -> Module:
+        source = request.path.parent / name if isinstance(name, Path) else guest_modules.named(name)
+        built = _built(store, machine.spec.parts.kernel, source)
+        return module.load(machine.guest, built, **parameters)
+
+    return load
+
+
+def _built(store: Store, kernel: Kernel, source: Path) -> Path:
+    if kernel.headers is None:
+        pytest.skip(f"kernel {kernel.name} came without headers, so no module can be built for it")
+    return store.module(kernel, source)
 
 
 def _id(mark: pytest.Mark) -> str:
