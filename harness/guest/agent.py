@@ -107,7 +107,8 @@ def link(path: str) -> Call:
 
 def insert(path: str, parameters: str = "") -> Call:
     """Load the kernel module in a file, with one finit_module(2): no dependencies. Parameters are `NAME=VALUE ...`."""
-    return Call("insert", path, (parameters.encode().hex(),), f"loading {path} {parameters}".rstrip())
+    words = (parameters.encode().hex(),) if parameters else ()
+    return Call("insert", path, words, f"loading {path} {parameters}".rstrip())
 
 
 def remove(module: str) -> Call:

@@ -19,7 +19,7 @@ from harness.errors import CouldNotRun
 from harness.provision import elf
 from harness.provision.apt import AptRoot, unpack
 from harness.provision.cache import Cache, digest
-from harness.provision.prefix import Prefix
+from harness.provision.prefix import LOADER, Prefix
 
 SUITE = "trixie"
 _FORMAT = 1
@@ -89,10 +89,10 @@ def _programs(compiler: str) -> dict[str, str]:
 
 def _take(tree: Path, draft: Path, programs: Iterable[str]) -> None:
     """Copy the programs, and all that they load: a tenth of what the packages hold."""
-    wanted = [*programs, _LIBRARY]
+    wanted = [*programs, _LIBRARY, LOADER]
     for name in wanted:
         if not (tree / name).exists():
-            raise CouldNotRun(f"compiler: no package brought {name}")
+            raise CouldNotRun(f"compiler: no package brought {name}, without which no module can be built")
     for name in {*wanted, *map(str, elf.libraries([tree / name for name in wanted], tree))}:
         (draft / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(tree / name, draft / name)
