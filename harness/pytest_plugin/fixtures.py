@@ -18,9 +18,7 @@ from harness.guest.guest import Guest
 from harness.guest.module import Module
 from harness.guest.pci import Function
 from harness.machine.machine import Machine
-from harness.machine.parts import Store
 from harness.provision import guest_module as guest_modules
-from harness.provision.kernel import Kernel
 from harness.pytest_plugin.case import Case
 from harness.pytest_plugin.options import RUN
 from harness.pytest_plugin.started import Pool, started
@@ -128,19 +126,18 @@ def device(machine: Machine) -> Device:
 def guest_module(request: pytest.FixtureRequest, machine: Machine) -> LoadModule:
     """Loads kernel modules into the guest on the test's machine: `guest_module("NAME", parameter="value")`."""
     store = request.config.stash[RUN].store
+    case = Case.of(request.node)
 
     def load(name: str | Path, /, **parameters: str | int) -> Module:
         source = request.path.parent / name if isinstance(name, Path) else guest_modules.named(name)
-        built = _built(store, machine.spec.parts.kernel, source)
+        kernel = machine.spec.parts.kernel
+        if kernel.headers is None:
+            pytest.skip(f"kernel {kernel.name} came without headers, so no module can be built for it")
+        with case.waiting_for(f"module {source.name}"):
+            built = store.module(kernel, source)
         return module.load(machine.guest, built, **parameters)
 
     return load
-
-
-def _built(store: Store, kernel: Kernel, source: Path) -> Path:
-    if kernel.headers is None:
-        pytest.skip(f"kernel {kernel.name} came without headers, so no module can be built for it")
-    return store.module(kernel, source)
 
 
 def _id(mark: pytest.Mark) -> str:
