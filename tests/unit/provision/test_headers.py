@@ -41,7 +41,7 @@ def test_a_recipe_that_makes_no_sense_is_refused(packages: tuple[str, ...], comp
         HeadersRecipe(packages=packages, compiler=compiler)
 
 
-@pytest.mark.parametrize("name", kernel.recipes())
+@pytest.mark.parametrize("name", [name for name in kernel.recipes() if name.startswith("debian-")])
 def test_every_kernel_of_the_distribution_has_its_headers_named(name: str) -> None:
     recipe = kernel.recipes()[name].headers
     assert recipe is not None
