@@ -75,7 +75,11 @@ def _read(source: Path) -> dict[str, bytes]:
     if not (source / _KBUILD).is_file():
         raise UsageError(f"{source} is no kernel module: expected a folder with a {_KBUILD} and C files")
     found = [path for path in sorted(source.rglob("*")) if path.suffix in _SOURCES or path.name == _KBUILD]
-    return {str(path.relative_to(source)): path.read_bytes() for path in found if not path.name.endswith(".mod.c")}
+    wanted = [path for path in found if path.is_file() and not path.name.endswith(".mod.c")]
+    try:
+        return {str(path.relative_to(source)): path.read_bytes() for path in wanted}
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _make(bench: workbench.Workbench, folder: Path, what: str) -> Path:

@@ -156,6 +156,20 @@ def test_what_is_no_folder_of_a_module_is_refused(world: Distribution, source: P
         assert str(caught.value) == f"{folder} is no kernel module: expected a folder with a Kbuild and C files"
 
 
+def test_a_folder_that_looks_like_a_source_is_none_and_a_source_that_cannot_be_read_is_told(
+    world: Distribution, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "folder.c").mkdir()
+    provide(world, source)
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UsageError, match=r"^.*/sources/Kbuild cannot be read: Permission denied$"):
+        provide(world, source)
+
+
 @pytest.mark.parametrize(("names", "count"), [("", 0), ("mine other", 2)])
 def test_a_folder_makes_one_module(world: Distribution, source: Path, names: str, count: int) -> None:
     put(source / "Kbuild", names)
