@@ -20,12 +20,14 @@ _FORMAT = 1
 """Part of a module's key: another number makes all that there are be made anew."""
 _KBUILD = "Kbuild"
 _SOURCES = (".c", ".h", ".S")
-_TIMEOUT = 300.0
-"""Seconds for one module: it takes 6 here, of which gcc needs 3."""
+_TIMEOUT = 500.0
+"""Seconds for one module: make takes 5 here, a loaded machine may be a hundred times slower."""
 _REASONS = (re.compile(r"\berror: "), re.compile(r"^ERROR: "), re.compile(r"\*\*\* "))
 """The words of a compiler, of modpost, of make, in the order of what they are worth."""
 _EVIDENCE = 30
 """Lines of the build's output to show."""
+_UNFIT = re.compile(r"[\s:]")
+"""What no path may hold below which kbuild is to build (the kernel's Makefile refuses it)."""
 
 
 def named(name: str) -> Path:
@@ -51,6 +53,10 @@ def provide(cache: Cache, apt: AptRoot, kernel: Kernel, source: Path) -> Path:
     what = f"module {source.name} for {kernel.name}"
 
     def build(draft: Path) -> dict[str, Any]:
+        if _UNFIT.search(str(draft)):
+            raise CouldNotRun(
+                f"{what}: kbuild refuses the path {draft}: set IOV_HARNESS_CACHE_DIR to one without spaces"
+            )
         folder = draft / "module"
         for name, text in sources.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

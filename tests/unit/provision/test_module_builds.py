@@ -16,6 +16,7 @@ from test_toolchain import LONG, TOOLS
 from harness import paths
 from harness.errors import CouldNotRun, UsageError
 from harness.provision import guest_module
+from harness.provision.cache import Cache
 from harness.provision.headers import BuildTree, BuiltHeaders, DistributionHeaders
 from harness.provision.kernel import Kernel
 
@@ -233,6 +234,13 @@ def test_a_build_tree_is_used_where_it_is(world: Distribution, source: Path, tmp
 def test_a_machine_without_make_is_told(world: Distribution, source: Path, tmp_path: Path) -> None:
     with pytest.raises(CouldNotRun, match="make is not on this machine; a kernel of your own needs it, and gcc"):
         provide(world, source, dataclasses.replace(KERNEL, headers=BuildTree(tmp_path, "gcc")))
+
+
+@pytest.mark.parametrize("name", ["a cache", "a:cache"])
+def test_a_cache_in_which_kbuild_does_not_build_is_told(world: Distribution, source: Path, name: str) -> None:
+    with pytest.raises(CouldNotRun, match=f"kbuild refuses the path .*/{name}/modules/.*: set IOV_HARNESS_CACHE_DIR"):
+        guest_module.provide(Cache(world.folder / name), world.apt, KERNEL, source)
+    assert not world.asked
 
 
 def test_a_build_without_end_is_given_up(
