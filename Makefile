@@ -11,8 +11,12 @@ READY := $(VENV)/.ready
 REPORTS := build/reports
 # Guest tests run in this many workers: by default as many as there are cores, and memory for guests.
 JOBS ?= auto
+# The kernel that the guests of `make guest` run: any that --kernel takes, such as debian-6.12, debian-7.2 or 7.3-debug.
+KERNEL ?= 7.3-base
+# Debian's kernels are fetched; others are built, which takes a compiler.
+BUILD_TOOLS := $(if $(filter debian-%,$(KERNEL)),,.ci/install-build-tools)
 
-.PHONY: help setup demo test lint unit device guest wheel bench fuzz clean
+.PHONY: help setup demo test lint unit device kernel guest wheel bench fuzz clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -38,14 +42,19 @@ lint: $(READY)  ## ruff, mypy --strict, direction of imports
 	$(BIN)/lint-imports
 
 unit: $(READY)  ## tests without QEMU
+	@$(BUILD_TOOLS)
 	$(BIN)/python -m pytest tests/unit --junitxml=$(REPORTS)/unit.xml
 
 # Device models through QEMU's qtest, with no guest: seconds, so that what is wrong with a device is known before one boots.
 device: $(READY)  ## tests of device models through QEMU, with no guest
 	$(BIN)/python -m pytest tests/device --junitxml=$(REPORTS)/device.xml
 
-guest: $(READY)  ## tests in guests (JOBS=2: in two workers)
-	$(BIN)/harness test tests/guest -n $(JOBS) --junit $(REPORTS)/guest.xml
+kernel: $(READY)  ## build the kernel that the tests run, or fetch it (KERNEL=7.3-base)
+	@$(BUILD_TOOLS)
+	$(BIN)/harness provision --kernel $(KERNEL)
+
+guest: kernel  ## tests in guests (JOBS=2: in two workers; KERNEL=debian-6.12: on that kernel)
+	$(BIN)/harness test tests/guest --kernel $(KERNEL) -n $(JOBS) --junit $(REPORTS)/guest.xml
 
 # The wheel, installed into a venv of its own outside the checkout, runs one guest test from what it carries.
 wheel: $(READY)  ## a test from the wheel, installed elsewhere

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -41,6 +41,17 @@ def starts(starter: Starter, spec: Spec, directory: Path, count: int, *, cold: b
         with starter.running(spec, record.folder_for(directory, "cold" if cold else "clone"), cold=cold) as machine:
             machine.guest.run("true", check=True)
             yield machine.age
+
+
+def cold_in_turns(starter: Starter, specs: Sequence[Spec], directory: Path, count: int) -> Iterator[tuple[int, float]]:
+    """Boot machines `count` times each, one after the other: a busy minute of the host counts against all of them.
+
+    Gives the machine's number and the seconds, as `starts`.
+    """
+    for _ in range(count):
+        for number, spec in enumerate(specs):
+            for seconds in starts(starter, spec, directory, 1, cold=True):
+                yield number, seconds
 
 
 def plugs(starter: Starter, spec: Spec, directory: Path, count: int) -> Iterator[float]:

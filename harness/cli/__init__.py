@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from harness import __version__, paths
-from harness.cli import bench, cache, demo, device, doctor, output, profiles, provision, shell, test
+from harness.cli import bench, cache, demo, device, doctor, kernel, output, profiles, provision, shell, test
 from harness.deadline import DeadlineExpired
 from harness.errors import CouldNotRun, GuestFailure, HarnessError
 from harness.outcome import Exit
@@ -29,6 +29,7 @@ app.command()(provision.provision)
 app.add_typer(cache.app, name="cache")
 app.command()(shell.shell)
 app.command("test", context_settings={"ignore_unknown_options": True})(test.run_tests)
+app.add_typer(kernel.app, name="kernel")
 app.add_typer(device.app, name="device")
 app.add_typer(bench.app, name="bench")
 app.command()(demo.demo)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -77,6 +78,10 @@ def boot(
     profile: Annotated[str, typer.Option(help="The machine to boot.", autocompletion=complete.profiles)] = "minimal",
     count: Annotated[int, typer.Option(min=1, help="How many boots.")] = 5,
     kernel: flags.Kernel = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Boot this kernel too, in turns, and give the ratio.", autocompletion=complete.kernels),
+    ] = None,
     modules: flags.Modules = None,
     qemu: flags.Qemu = None,
     accel: flags.Acceleration = None,
@@ -84,17 +89,29 @@ def boot(
 ) -> None:
     """Measure a cold boot, from the start of QEMU to the result of the first SSH command."""
     store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel)
-    spec = flags.spec(store, profile, None)
-    console = output.console(stderr=True)
-    times = []
+    specs = [flags.spec(store, profile, None)]
+    if against is not None:
+        specs.append(replace(specs[0], parts=store.with_kernel(specs[0].parts, against)))
     run = record.new_run()
-    for number, seconds in enumerate(clones_of.starts(flags.starter(store, run), spec, run, count, cold=True), 1):
-        times.append(seconds)
-        console.print(f"boot {number} of {count}: {seconds:.2f} s")
+    times: list[list[float]] = [[] for _ in specs]
+    for number, seconds in clones_of.cold_in_turns(flags.starter(store, run), specs, run, count):
+        times[number].append(seconds)
+        told = f"{specs[number].parts.kernel.name}: boot {len(times[number])} of {count}: {seconds:.2f} s"
+        output.console(stderr=True).print(told)
+    medians = [statistics.median(taken) for taken in times]
     if json:
-        flags.print_json({"boot_to_ssh_s": statistics.median(times), "times_s": times, "machine": spec.about()})
-    else:
-        typer.echo(f"median {statistics.median(times):.2f} s, {min(times):.2f} to {max(times):.2f} s, of {count} boots")
+        boots = [
+            {"boot_to_ssh_s": median, "times_s": taken, "machine": spec.about()}
+            for spec, taken, median in zip(specs, times, medians, strict=True)
+        ]
+        compared = {"against": boots[1], "ratio": medians[1] / medians[0]} if against else {}
+        flags.print_json({**boots[0], **compared})
+        return
+    for spec, taken, median in zip(specs, times, medians, strict=True):
+        spread = f"{min(taken):.2f} to {max(taken):.2f} s, of {count} boots"
+        typer.echo(f"{spec.parts.kernel.name}: median {median:.2f} s, {spread}")
+    if against:
+        typer.echo(f"{specs[0].parts.kernel.name} boots {medians[1] / medians[0]:.2f} times as fast as {against}")
 
 
 @app.command()

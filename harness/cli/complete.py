@@ -7,9 +7,11 @@ from collections.abc import Iterable
 
 import typer
 
-from harness import config, paths
+from harness import config
 from harness.device import models as device_models
 from harness.errors import HarnessError
+from harness.provision import kernel
+from harness.provision.cache import Cache
 from harness.qemu.library import Library
 
 
@@ -23,8 +25,11 @@ def profiles(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def kernels(incomplete: str) -> list[str]:
-    """Give the kernels that begin so; where there is none, the shell offers files."""
-    return _beginning(incomplete, (path.stem for path in paths.kernels().glob("*.toml")))
+    """Give the kernels that begin so, built ones among them; where there is none, the shell offers files."""
+    try:
+        return _beginning(incomplete, kernel.names(Cache(config.load().cache_dir)))
+    except (HarnessError, OSError):
+        return []
 
 
 def models(incomplete: str) -> list[str]:

@@ -8,13 +8,15 @@ a device that every driver declines it says nothing. So two things are done that
    device until its probe, where that is synchronous (drivers/pci/hotplug/acpiphp_glue.c, hotplug_event(); up to about
    Linux 6.12 all are). It does nothing else to a slot that is on (acpiphp_enable_slot()).
 2. Loading a module waits for all asynchronous probes (kernel/module/main.c, do_init_module(), by way of
-   async_synchronize_full()). Where none can be loaded, or no driver wants the function, writing to
-   `power/control` what it says already takes the device's lock (drivers/base/power/sysfs.c, control_store()), which a
-   probe holds while it runs: that costs a tenth.
+   async_synchronize_full()). Where none can be loaded, for all is built in, writing to `drivers_probe` probes the
+   function now, unless that has been done (drivers/base/bus.c, drivers_probe_store()); a probe that comes later leaves
+   a function with a driver alone (drivers/base/dd.c, __device_attach_async_helper()). Where no driver wants the
+   function, writing to `power/control` what it says already takes the device's lock (drivers/base/power/sysfs.c,
+   control_store()), which a probe holds while it runs: that costs a tenth.
 
-What these answer does not matter: they only take their time. A kernel that takes no module and probes asynchronously
-leaves a gap: a probe that has not begun when the lock is free is not waited for. So does one that probes a function
-asynchronously for a driver that no alias leads to, such as one that was given its ID by hand (`new_id`).
+What these answer does not matter: they only take their time. A kernel that probes a function asynchronously for a
+driver that no alias leads to, such as one that was given its ID by hand (`new_id`), leaves a gap: a probe that has not
+begun when the lock is free is not waited for.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from harness.guest.pci import Bdf, Function
 from harness.guest.uevents import Uevent, Uevents
 
 _SLOTS = "/sys/bus/pci/slots"
+_DRIVERS_PROBE = "/sys/bus/pci/drivers_probe"
 _RELEASE = "/proc/sys/kernel/osrelease"
 _ALIASES = "/etc/iov-harness/pci-aliases"
 """What the drivers of this guest's kernel want, built in or not (harness/provision/initramfs.py)."""
@@ -62,7 +65,7 @@ def wait_finished(guest: Guest, uevents: Uevents, bdf: Bdf, deadline: Deadline) 
         _join_probe(guest.agent, function, deadline)
         return
     release = _text(guest.agent, _RELEASE, deadline) or ""
-    _join_probes(guest.agent, function, release, deadline)
+    _join_probes(guest.agent, bdf, release, deadline)
     if not bound(uevents.seen()):
         # As init does at boot; modprobe returns when the driver has probed it.
         guest.run(["modprobe", "-b", "-q", modalias], timeout=max(0.1, deadline.remaining()))
@@ -86,13 +89,13 @@ def _is_wanted(modalias: str, aliases: str | None) -> bool:
     return aliases is None or any(fnmatchcase(modalias, pattern) for pattern in aliases.splitlines())
 
 
-def _join_probes(on: Agent, function: Function, release: str, deadline: Deadline) -> None:
+def _join_probes(on: Agent, bdf: Bdf, release: str, deadline: Deadline) -> None:
     for module in _HARMLESS_MODULES:
         loaded = on.call(agent.insert(f"/lib/modules/{release}/{module}.ko"), timeout=deadline.remaining())
         if loaded.errno == 0:
             on.call(agent.remove(module.replace("-", "_")))
             return
-    _join_probe(on, function, deadline)
+    on.call(agent.write(_DRIVERS_PROBE, str(bdf).encode()), timeout=deadline.remaining())
 
 
 def _join_probe(on: Agent, function: Function, deadline: Deadline) -> None:

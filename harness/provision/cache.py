@@ -28,6 +28,8 @@ from harness.provision.progress import Progress
 SEAL = "entry.json"
 PACKAGE_LISTS = "apt"
 """The private apt's folder, and the lock under which apt writes: no sealed entry, but listed and pruned as one."""
+BUILDS = "builds"
+"""The folder of what is worked on in place and kept for the next time: source trees, build folders, ccache's own."""
 _DRAFT = ".draft-"
 
 _BLOCK = 512
@@ -86,15 +88,15 @@ class Cache:
                 refresh = False
 
     def entries(self) -> list[Entry]:
-        """List the finished entries and the package lists, the least recently used first.
+        """List the finished entries, package lists and working folders, the least recently used first.
 
         Raises `CouldNotRun` where the root is a file.
         """
         with self._explained(), suppress(FileNotFoundError):
             next(self.root.iterdir(), None)
-        seals = self.root.glob(f"*/*/{SEAL}")
-        found = (_read(seal.parent, verify=False) for seal in seals if not seal.parent.name.startswith(_DRAFT))
-        entries = [*(entry for entry in found if entry), *self._package_lists()]
+        seals = (seal for seal in self.root.glob(f"*/*/{SEAL}") if not seal.parent.name.startswith(_DRAFT))
+        found = (_read(seal.parent, verify=False) for seal in seals)
+        entries = [*(entry for entry in found if entry), *self._in_place()]
         return sorted(entries, key=lambda entry: entry.last_used)
 
     def prune(self, limit: int) -> tuple[list[Entry], list[Entry]]:
@@ -132,11 +134,19 @@ class Cache:
             entries = [entry for entry in self.entries() if entry.kind == kind]
             return [entry for entry in entries[: max(0, len(entries) - count)] if self._remove(entry.path)]
 
+    def find(self, kind: str, key: str) -> Entry | None:
+        """Give a finished entry that is there and whole, without locking or building it; None for what is not."""
+        return _read(self.root / kind / key, verify=True)
+
+    def keys(self, kind: str) -> list[str]:
+        """Name the finished entries of a kind; none where there is no cache."""
+        return sorted(seal.parent.name for seal in self.root.glob(f"{kind}/[!.]*/{SEAL}"))
+
     @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """Hold an exclusive lock of this cache while the block runs, waiting for its turn."""
+    def locked(self, name: str, *, shared: bool = False) -> Iterator[None]:
+        """Hold a lock of this cache while the block runs, waiting for its turn; `shared` ones let each other be."""
         with self._explained():
-            lock = self._lock(self.root / name, fcntl.LOCK_EX)
+            lock = self._lock(self.root / name, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         try:
             yield
         finally:
@@ -148,22 +158,19 @@ class Cache:
             os.close(lock)
         self._held.clear()
 
-    def _package_lists(self) -> list[Entry]:
-        folder = self.root / PACKAGE_LISTS
-        if not folder.is_dir():
-            return []
+    def _in_place(self) -> list[Entry]:
+        """Give what is no sealed entry, but is listed and pruned as one."""
+        lists = self.root / PACKAGE_LISTS
+        builds = sorted((self.root / BUILDS).glob("*"))
+        labels = {lists: "package lists", **{folder: f"working folder {folder.name}" for folder in builds}}
         return [
             Entry(
-                folder,
-                PACKAGE_LISTS,
-                "lists",
-                "package lists",
-                "",
-                sum(map(_size, _files(folder))),
-                {},
+                folder, folder.parent.name if folder in builds else PACKAGE_LISTS,
+                folder.name if folder in builds else "lists", label, "", sum(map(_size, _files(folder))), {},
                 folder.stat().st_mtime,
             )
-        ]
+            for folder, label in labels.items() if folder.is_dir()
+        ]  # fmt: skip
 
     def _build(self, place: Path, label: str, build: Build, *, refresh: bool) -> None:
         if place in self._held:

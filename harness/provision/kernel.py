@@ -18,8 +18,11 @@ from harness.provision import debuginfo, headers, kconfig, toml
 from harness.provision import image as kernel_image
 from harness.provision import modules as kernel_modules
 from harness.provision.apt import AptRoot, FetchFailed, unpack
-from harness.provision.cache import Cache, digest
-from harness.provision.headers import Headers, HeadersRecipe
+from harness.provision.cache import Cache, Entry, digest
+from harness.provision.headers import BuiltHeaders, Headers, HeadersRecipe
+from harness.provision.kbuild import build
+from harness.provision.kbuild.arch import NATIVE
+from harness.provision.kbuild.build import Order
 from harness.provision.kconfig import KernelConfig
 
 REFERENCE = "debian-6.12"
@@ -34,6 +37,7 @@ def _regular_expression(text: str) -> str:
     return text
 
 
+_NAMES_SOURCE = re.compile(rb"^source\s*=", re.MULTILINE)
 _Named = Annotated[str, Field(pattern=r"^[^{}]*\{release\}[^{}]*$")]
 """A text in which one `{release}`, and nothing else, is filled in."""
 
@@ -50,6 +54,21 @@ class Recipe(BaseModel):
     image: _Named
     modules: _Named
     headers: HeadersRecipe | None = None
+
+
+class BuildRecipe(BaseModel):
+    """A `guest-images/kernels/*.toml` that names a source: a kernel that is built here when it is first asked for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    summary: str
+    source: str
+    config: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> Order:
+        """What is to be built."""
+        return Order(self.source, config=self.config)
 
 
 @dataclass(frozen=True)
@@ -80,9 +99,20 @@ class Kernel:
         return kconfig.missing(self.config, sorted(options), modules=self.modules is not None)
 
 
-def recipes() -> dict[str, Recipe]:
+def recipes() -> dict[str, Recipe | BuildRecipe]:
     """Read all recipes, by name."""
-    return {path.stem: toml.read(path, Recipe, "kernel recipe") for path in sorted(paths.kernels().glob("*.toml"))}
+    return {path.stem: _read(path) for path in sorted(paths.kernels().glob("*.toml"))}
+
+
+def _read(path: Path) -> Recipe | BuildRecipe:
+    what = "kernel recipe"
+    is_built = path.is_file() and _NAMES_SOURCE.search(path.read_bytes())
+    return toml.read(path, BuildRecipe, what) if is_built else toml.read(path, Recipe, what)
+
+
+def names(cache: Cache) -> list[str]:
+    """Name all kernels that can be asked for: those with a recipe, and those that were built."""
+    return sorted({*recipes(), *build.names(cache)})
 
 
 def provide(cache: Cache, apt: AptRoot, wanted: str, modules: Path | None = None, *, refresh: bool = False) -> Kernel:
@@ -94,11 +124,31 @@ def provide(cache: Cache, apt: AptRoot, wanted: str, modules: Path | None = None
         return _own(Path(wanted), modules)
     if modules is not None:
         raise UsageError(f"--modules goes with a kernel given by path; {wanted!r} is a name and brings its own")
-    known = recipes()
-    if wanted not in known:
+    recipe = recipes().get(wanted)
+    if isinstance(recipe, Recipe):
+        return _distribution(cache, apt, wanted, recipe, refresh=refresh)
+    if recipe is not None:
+        return _built(build.provide(cache, apt, wanted, recipe.order, refresh=refresh))
+    entry = build.found(cache, wanted)
+    if entry is None:
         hint = f" (a file? write ./{wanted})" if os.access(wanted, os.F_OK) else ""
-        raise UsageError(f"unknown kernel {wanted!r}{hint}: choose from {', '.join(known)}, or give a path with a '/'")
-    return _distribution(cache, apt, wanted, known[wanted], refresh=refresh)
+        listed = ", ".join(names(cache))
+        raise UsageError(f"unknown kernel {wanted!r}{hint}: choose from {listed}, or give a path with a '/'")
+    return _built(entry)
+
+
+def _built(entry: Entry) -> Kernel:
+    about = entry.about
+    if about["arch"] != NATIVE.name:
+        raise UsageError(f"kernel {entry.key} was built for {about['arch']}, and does not boot here")
+    image, vmlinux = entry.path / build.IMAGE, entry.path / build.VMLINUX
+    config = kconfig.parse((entry.path / build.CONFIG).read_text(encoding="utf-8"))
+    packed = entry.path / build.HEADERS
+    against = BuiltHeaders(packed, about["cc"]) if packed.is_file() else None
+    return Kernel(
+        entry.key, image, about["release"], entry.path, config, entry.content, build.origin(entry),
+        vmlinux if debuginfo.has_dwarf(vmlinux) else None, against,
+    )  # fmt: skip
 
 
 def _own(path: Path, modules: Path | None) -> Kernel:

@@ -25,8 +25,9 @@ from harness.provision.qemu import PROGRAM
 from harness.qemu.library import Library
 
 COMMANDS = [
-    "", "doctor", "profiles", "provision", "cache", "cache list", "cache prune", "shell", "test", "device",
-    "device list", "device show", "device serve", "bench", "bench boot", "demo",
+    "", "doctor", "profiles", "provision", "cache", "cache list", "cache prune", "shell", "test", "kernel",
+    "kernel build", "kernel list", "device", "device list", "device show", "device serve", "bench", "bench boot",
+    "demo",
 ]  # fmt: skip
 LONG = "the first of many words, and so on for quite a while, far beyond what eighty columns have room for, to the last"
 
@@ -350,16 +351,17 @@ SIOV = "siov siov-pci-bridge siov-rciep siov-switch siov-two siov-viommu"
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("harness ", "bench cache demo device doctor profiles provision shell test"),
+        ("harness ", "bench cache demo device doctor kernel profiles provision shell test"),
         ("harness shell ", f"igb-sriov igb-two mine minimal nvme-sriov {SIOV} virtio-sriov"),
         ("harness shell mi", "mine minimal"),
         ("harness profiles n", "nvme-sriov"),
         ("harness bench boot --profile v", "virtio-sriov"),
-        ("harness shell minimal --kernel ", "debian-6.12 debian-7.2"),
+        ("harness shell minimal --kernel ", "7.3-base 7.3-debug debian-6.12 debian-7.2"),
         ("harness test --kernel debian-7", "debian-7.2"),
         ("harness shell minimal --kernel ./", ""),
         ("harness demo --accel ", "auto kvm tcg"),
         ("harness cache p", "prune"),
+        ("harness kernel ", "build list"),
         ("harness device ", "list serve show"),
         ("harness device list ", "siov"),
         ("harness device show s", "siov"),

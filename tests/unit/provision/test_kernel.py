@@ -15,7 +15,8 @@ from harness.errors import CouldNotRun, UsageError
 from harness.provision import kernel
 from harness.provision.apt import SUITES, FetchFailed
 from harness.provision.headers import BuildTree, DistributionHeaders
-from harness.provision.kernel import Kernel, Recipe
+from harness.provision.kbuild import fragments
+from harness.provision.kernel import BuildRecipe, Kernel, Recipe
 
 RECIPE = r"""
 summary = "A kernel"
@@ -61,7 +62,18 @@ def refused(world: Distribution, wanted: str, modules: Path | None = None) -> st
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "recipe"), kernel.recipes().items(), ids=kernel.recipes())
+FETCHED = {name: recipe for name, recipe in kernel.recipes().items() if isinstance(recipe, Recipe)}
+BUILT = {name: recipe for name, recipe in kernel.recipes().items() if isinstance(recipe, BuildRecipe)}
+
+
+@pytest.mark.parametrize(("name", "recipe"), BUILT.items(), ids=BUILT)
+def test_a_kernel_that_is_built_has_the_name_that_its_order_would_get(name: str, recipe: BuildRecipe) -> None:
+    assert recipe.summary
+    assert recipe.order.default_name == name
+    assert set(recipe.config) <= set(fragments.known())
+
+
+@pytest.mark.parametrize(("name", "recipe"), FETCHED.items(), ids=FETCHED)
 def test_every_recipe_is_for_the_flavour_and_the_series_that_it_is_named_for(name: str, recipe: Recipe) -> None:
     distribution, series = name.split("-")
     assert distribution == "debian"

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where a kernel's source comes from: a folder of the user's, or the distribution's source package."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import CouldNotRun, UsageError
+from harness.provision.apt import AptRoot, unpack
+from harness.provision.cache import BUILDS, Cache, digest, explained
+
+DEBIAN = "debian:"
+_SUITE = "trixie-backports"
+_PACKAGE = "linux-source-"
+_WHOLE = "unpacked"
+"""A file that says which package a source folder holds, written when all of it is there."""
+_TOP = ("Makefile", "Kconfig", "kernel", "scripts")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A tree to build from; `label` is short, for names, and `origin` says all about it."""
+
+    label: str
+    tree: Path
+    origin: str
+    key: str
+    """What its build folders are named for. Another version of a package has another: its files are dated as they were
+    packed, and make(1) would take what was built from the one before for newer."""
+
+
+@contextmanager
+def opened(cache: Cache, apt: AptRoot, wanted: str, *, refresh: bool = False) -> Iterator[Source]:
+    """Give a source by `debian:VERSION`, fetched and unpacked where it is not yet or to `refresh` it, or by folder.
+
+    A package stays as it is while the block lasts. Raises `UsageError`, or `CouldNotRun` where it cannot be fetched.
+    """
+    if not wanted.startswith(DEBIAN):
+        yield _own(Path(wanted))
+        return
+    series = wanted.removeprefix(DEBIAN)
+    name = f"{BUILDS}/source-{series}"
+    if not series or "/" in series:
+        raise UsageError(f"--source {wanted}: write {DEBIAN}VERSION, such as {DEBIAN}7.3, or a folder")
+    folder = cache.root / name
+    while True:
+        with cache.locked(name, shared=True):
+            if (folder / _WHOLE).is_file() and not refresh:
+                os.utime(folder)
+                package = (folder / _WHOLE).read_text(encoding="utf-8").strip()
+                yield Source(series, folder / f"{_PACKAGE}{series}", package, f"{series}-{digest(package)[:8]}")
+                return
+        with cache.locked(name):
+            if refresh or not (folder / _WHOLE).is_file():
+                _fetch(cache, apt, series, folder)
+            refresh = False
+
+
+def _own(folder: Path) -> Source:
+    tree = folder.absolute()
+    lacking = [name for name in _TOP if not (tree / name).exists()]
+    if lacking:
+        what = "no such folder" if not tree.is_dir() else f"no kernel's source: it has no {lacking[0]}"
+        raise UsageError(f"--source {folder}: {what}; give the top folder of a tree, or {DEBIAN}VERSION")
+    return Source(tree.name, tree, _described(tree), f"{tree.name}-{digest(str(tree))[:8]}")
+
+
+def _described(tree: Path) -> str:
+    """Say what a folder holds: its path, and for a git tree the commit, `-dirty` where it has been changed since."""
+    command = ["git", "-C", str(tree), "describe", "--always", "--dirty", "--long", "--abbrev=12"]
+    if not (tree / ".git").exists() or shutil.which("git") is None:
+        return str(tree)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    return f"{tree} {done.stdout.strip()}".strip()
+
+
+def _fetch(cache: Cache, apt: AptRoot, series: str, folder: Path) -> None:
+    name = f"{_PACKAGE}{series}"
+    there = apt.names(r"linux-source-\d+\.\d+")
+    if name not in there:
+        listed = ", ".join(one.removeprefix(_PACKAGE) for one in there) or "none"
+        raise UsageError(f"--source {DEBIAN}{series}: the distribution has no {name}; it has {listed}")
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, mode=0o700)
+        with cache.progress.task(f"{name}: download") as advance:
+            packages = apt.download([name], folder / "debs", suite=_SUITE, closure=False, advance=advance)
+        with cache.progress.task(f"{name}: unpack"):
+            unpack(packages, folder / "package", cache)
+            _untar(next((folder / "package").rglob(f"{name}.tar.xz")), folder)
+            shutil.rmtree(folder / "package")
+            shutil.rmtree(folder / "debs")
+    except OSError as error:
+        raise explained(error, cache.root) from error
+    package = ", ".join(f"{one.name} {one.version}" for one in packages)
+    (folder / _WHOLE).write_text(f"{package}\n", encoding="utf-8")
+
+
+def _untar(archive: Path, to: Path) -> None:
+    """Unpack a .tar.xz with tar alone: the machine need have no xz."""
+    command = ["tar", "-x", "--no-same-owner", "-C", str(to)]
+    with lzma.open(archive) as plain, subprocess.Popen(command, stdin=subprocess.PIPE) as tar:
+        assert tar.stdin is not None  # noqa: S101 - it is a pipe
+        shutil.copyfileobj(plain, tar.stdin, 1 << 20)
+        tar.stdin.close()
+    if tar.returncode != 0:
+        raise CouldNotRun(f"{archive.name} cannot be unpacked: tar ended with {tar.returncode}")

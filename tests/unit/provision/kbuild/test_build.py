@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Building a kernel, with a real make and compiler and a tree of twenty lines."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import toy_tree
+import zstandard
+
+from harness import paths
+from harness.errors import CouldNotRun, UsageError
+from harness.provision import kernel
+from harness.provision.apt import AptRoot
+from harness.provision.cache import Cache, Entry
+from harness.provision.headers import BuiltHeaders
+from harness.provision.kbuild import build, tools
+from harness.provision.kbuild.arch import foreign
+from harness.provision.kbuild.build import Order
+from harness.provision.kbuild.make import DoesNotBuild
+
+
+class World:
+    """A cache, a tree and what is ordered of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cache = Cache(folder / "cache")
+        self.apt = AptRoot(self.cache)
+        self.tree = toy_tree.plant(folder / "linux")
+        self.recipes = folder / "recipes"
+        self.order = Order(str(self.tree))
+
+    def build(self, order: Order | None = None, name: str = "mine") -> Entry:
+        return build.build(self.cache, self.apt, name, order or self.order, jobs=2)
+
+    def patch(self, old: str, new: str) -> Path:
+        path = self.tree.parent / "fix.patch"
+        path.write_text(f"--- a/drivers/pci/iov.c\n+++ b/drivers/pci/iov.c\n@@ -1 +1 @@\n-{old}\n+{new}\n")
+        return path
+
+    @property
+    def folder(self) -> Path:
+        (found,) = (one for one in (self.cache.root / "builds").iterdir() if one.name.startswith("linux-"))
+        return found
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Give a world whose base fragment wishes for PCI, in which all tools are there."""
+    made = World(tmp_path)
+    made.recipes.mkdir()
+    (made.recipes / "base.config").write_text("CONFIG_PCI=y\n")
+    monkeypatch.setattr(paths, "kernels", lambda: made.recipes)
+    monkeypatch.setattr(tools, "check", lambda _: None)
+    return made
+
+
+def test_a_built_kernel_is_whole_and_says_where_it_comes_from(world: World) -> None:
+    entry = world.build()
+    assert (entry.path / build.IMAGE).read_text() == "image\n"
+    assert (entry.path / build.VMLINUX).stat().st_size > 0
+    assert (entry.path / build.CONFIG).read_text() == "CONFIG_PCI=y\n"
+    assert "  CC      drivers/pci/iov.o\n" in (entry.path / build.LOG).read_text()
+    assert (entry.path / "lib/modules/7.9.0/modules.builtin").is_file()
+    assert not (entry.path / "lib/modules/7.9.0/build").is_symlink()
+    about = entry.about
+    assert (about["release"], about["arch"], about["config"], about["series"]) == ("7.9.0", "x86", ["base"], [])
+    assert about["origin"] == str(world.tree)
+    assert "gcc" in about["compiler"]
+
+
+def test_its_headers_are_packed_without_links(world: World, tmp_path: Path) -> None:
+    packed = world.build().path / build.HEADERS
+    with packed.open("rb") as stream, (tmp_path / "plain.tar").open("wb") as plain:
+        zstandard.ZstdDecompressor().copy_stream(stream, plain)
+    with tarfile.open(tmp_path / "plain.tar") as archive:
+        members = [member for member in archive if not member.isdir()]
+        assert [member.name for member in members] == ["./include/again.h", "./include/iov.h"]
+        assert not any(member.issym() for member in members)
+
+
+def test_it_can_then_be_asked_for_by_its_name(world: World) -> None:
+    world.build()
+    found = kernel.provide(world.cache, world.apt, "mine")
+    assert (found.name, found.release) == ("mine", "7.9.0")
+    assert found.config == {"PCI": "y"}
+    assert found.modules is not None
+    assert found.headers == BuiltHeaders(found.image.parent / build.HEADERS, "gcc")
+    assert found.origin == f"built from {world.tree}, configuration base"
+    assert kernel.names(world.cache) == ["mine"]
+
+
+def test_another_name_is_told_with_those_there_are(world: World) -> None:
+    world.build()
+    with pytest.raises(UsageError, match="unknown kernel 'min': choose from mine, or give"):
+        kernel.provide(world.cache, world.apt, "min")
+
+
+def test_only_what_changed_is_compiled_again(world: World) -> None:
+    first = world.build()
+    assert "CC" not in (world.build().path / build.LOG).read_text()
+    (world.tree / "drivers/pci/iov.c").write_text("int total = 2;\n")
+    again = world.build()
+    assert "CC" in (again.path / build.LOG).read_text()
+    assert again.content != first.content
+
+
+def test_a_series_is_in_the_kernel_and_not_in_the_tree(world: World) -> None:
+    plain = (world.build().path / build.VMLINUX).read_bytes()
+    patch = world.patch("int total = 1;", "int total = 12345;")
+    patched = world.build(replace(world.order, series=(patch,)), "patched")
+    assert (patched.path / build.VMLINUX).read_bytes() != plain
+    assert patched.about["series"] == [{"file": "fix.patch", "subject": ""}]
+    assert (world.tree / "drivers/pci/iov.c").read_text() == "int total = 1;\n"
+    assert build.origin(patched).endswith("with 1 patch, configuration base")
+
+
+def test_a_kernel_without_the_series_is_built_in_the_same_folder_and_is_what_it_was(world: World) -> None:
+    plain = (world.build().path / build.VMLINUX).read_bytes()
+    world.build(replace(world.order, series=(world.patch("int total = 1;", "int total = 12345;"),)), "patched")
+    assert (world.build().path / build.VMLINUX).read_bytes() == plain
+    assert world.folder.is_dir()
+
+
+def test_a_series_that_does_not_apply_leaves_everything_as_it_was(world: World) -> None:
+    before = world.build()
+    with pytest.raises(UsageError, match=r"patch 1 of 1, fix\.patch, does not apply: drivers/pci/iov\.c, hunk 1 "):
+        world.build(replace(world.order, series=(world.patch("int other = 1;", "int total = 2;"),)))
+    assert build.found(world.cache, "mine") == before
+
+
+def test_a_tree_that_does_not_compile_is_told_in_one_line_and_leaves_no_kernel(world: World) -> None:
+    (world.tree / "drivers/pci/iov.c").write_text("int total = 1;\nint broken\n")
+    with pytest.raises(DoesNotBuild) as caught:
+        world.build()
+    message = str(caught.value)
+    assert message.startswith("kernel mine does not build: drivers/pci/iov.c:2:")
+    assert " error: expected " in message
+    assert message.endswith(f"(all of it: {world.folder / build.LOG})")
+    assert "\n" not in message
+    assert build.found(world.cache, "mine") is None
+    assert list(world.cache.root.glob(f"{build.KIND}/*")) == []
+
+
+def test_a_kernel_of_that_name_stays_when_the_next_does_not_compile(world: World) -> None:
+    before = world.build()
+    (world.tree / "drivers/pci/iov.c").write_text("int broken\n")
+    with pytest.raises(DoesNotBuild):
+        world.build()
+    assert build.found(world.cache, "mine") == before
+    assert kernel.provide(world.cache, world.apt, "mine").release == "7.9.0"
+
+
+def test_a_dropped_wish_is_told_before_anything_is_compiled(world: World) -> None:
+    (world.recipes / "siov.config").write_text("CONFIG_DROPPED=y\n")
+    with pytest.raises(CouldNotRun, match=r"CONFIG_DROPPED=y \(siov\): it depends on NOWHERE \(here NOWHERE=n\)"):
+        world.build(replace(world.order, config=("siov",)))
+    assert build.found(world.cache, "mine") is None
+    assert list(world.cache.root.glob("builds/*/objects/vmlinux")) == []
+
+
+def test_an_optional_symbol_that_the_tree_lacks_is_on_record(world: World) -> None:
+    (world.recipes / "siov.config").write_text("# optional: newer trees\nCONFIG_UNKNOWN=y\n")
+    assert world.build(replace(world.order, config=("siov",))).about["skipped"] == ["UNKNOWN"]
+
+
+def test_a_recipe_with_a_source_is_built_once_and_again_when_it_says_something_else(world: World) -> None:
+    recipe = world.recipes / "7.9-base.toml"
+    recipe.write_text(f'summary = "a kernel"\nsource = "{world.tree}"\n')
+    first = kernel.provide(world.cache, world.apt, "7.9-base")
+    (world.tree / "drivers/pci/iov.c").write_text("int broken\n")  # not compiled: it is there
+    assert kernel.provide(world.cache, world.apt, "7.9-base").content == first.content
+    (world.tree / "drivers/pci/iov.c").write_text("int total = 3;\n")
+    (world.recipes / "base.config").write_text("CONFIG_PCI=y\nCONFIG_NEW=y\n")
+    second = kernel.provide(world.cache, world.apt, "7.9-base")
+    assert second.content != first.content
+    assert second.config == {"PCI": "y", "NEW": "y"}
+
+
+def test_a_tree_that_was_built_in_is_refused_with_what_cleans_it(world: World) -> None:
+    (world.tree / ".config").write_text("")
+    with pytest.raises(
+        UsageError, match=r"it was built in \(\.config is there\).*run make ARCH=x86 mrproper in it first"
+    ):
+        world.build()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("/nowhere", "--source /nowhere: no such folder; give the top folder of a tree, or debian:VERSION"),
+        ("/usr", "--source /usr: no kernel's source: it has no Makefile; give"),
+        ("debian:", "--source debian:: write debian:VERSION, such as debian:7.3, or a folder"),
+        ("debian:../x", "--source debian:../x: write debian:VERSION"),
+    ],
+)
+def test_a_source_that_is_none_is_named(world: World, source: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        world.build(Order(source))
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("order", "name"),
+    [
+        (Order("debian:7.3"), "7.3-base"),
+        (Order("debian:7.3", config=("debug", "siov")), "7.3-debug-siov"),
+        (Order("/home/me/linux/", config=("base", "./my.config")), "linux-my"),
+        (Order("linux", series=(Path("v3/siov.mbox"), Path("fix.patch"))), "linux-base+siov+fix"),
+        (Order("debian:7.3", arch=foreign("s390")), "7.3-s390"),
+    ],
+)
+def test_a_kernel_is_named_for_what_it_is_made_of(order: Order, name: str) -> None:
+    assert order.default_name == name
+    assert build.check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "-x", "../x", "a b", "a/b", "x" * 101, ".hidden", "a\n"])
+def test_a_name_that_cannot_be_one_is_refused(world: World, name: str) -> None:
+    with pytest.raises(UsageError, match="--name "):
+        build.check_name(name)
+    assert build.found(world.cache, name) is None
+
+
+def test_a_kernel_for_another_architecture_is_kept_and_does_not_boot(world: World) -> None:
+    (world.recipes / "s390.config").write_text("CONFIG_PCI=y\n")
+    arch = replace(foreign("s390"), cross="")  # the toy compiles for this one
+    entry = world.build(Order(str(world.tree), arch=arch), "linux-s390")
+    assert not (entry.path / build.IMAGE).exists()
+    with pytest.raises(UsageError, match="kernel linux-s390 was built for s390, and does not boot here"):
+        kernel.provide(world.cache, world.apt, "linux-s390")
+
+
+def test_missing_tools_are_named_with_the_command_that_installs_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CouldNotRun) as caught:
+        tools.check(foreign("powerpc"))
+    message = str(caught.value)
+    assert message.startswith("no kernel can be built here: make, gcc, ")
+    assert (
+        "powerpc64le-linux-gnu-gcc, powerpc64le-linux-gnu-ld, stdio.h, gelf.h missing; apt-get install make " in message
+    )
+    assert message.endswith("gcc-powerpc64le-linux-gnu binutils-powerpc64le-linux-gnu libc6-dev libelf-dev")
+
+
+def test_a_killed_harness_leaves_no_make_behind(world: World) -> None:
+    (world.tree / "Makefile").write_text("allnoconfig:\n\t@echo started >$(O)/started; sleep 600\n")
+    program = (
+        "import sys; from pathlib import Path; from harness.provision.kbuild.make import Make\n"
+        "tree, objects = map(Path, sys.argv[1:])\n"
+        "Make(tree, objects, {}, objects / 'log', {}).run('allnoconfig')\n"
+    )
+    objects = world.tree.parent / "objects"
+    objects.mkdir()
+    with subprocess.Popen([sys.executable, "-c", program, str(world.tree), str(objects)]) as process:
+        try:
+            _until(lambda: (objects / "started").exists())
+        finally:
+            process.send_signal(signal.SIGKILL)
+    _until(lambda: not _running(str(objects)))
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _running(word: str) -> bool:
+    return any(
+        f"O={word}" in process.info["cmdline"]
+        for process in psutil.process_iter(["cmdline"])
+        if process.info["cmdline"]
+    )
