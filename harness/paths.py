@@ -39,6 +39,11 @@ def initramfs() -> Path:
     return data_root() / "guest-images" / "initramfs"
 
 
+def modules() -> Path:
+    """Give the folder of the kernel modules that tests load."""
+    return data_root() / "guest-images" / "modules"
+
+
 def docs() -> Path:
     """Give the folder of the documents, whose examples are tested."""
     return data_root() / "docs"

@@ -105,9 +105,10 @@ def link(path: str) -> Call:
     return Call("link", path, what=f"reading the link {path}")
 
 
-def insert(path: str) -> Call:
-    """Load the kernel module in a file, with one finit_module(2): no dependencies, no parameters."""
-    return Call("insert", path, what=f"loading {path}")
+def insert(path: str, parameters: str = "") -> Call:
+    """Load the kernel module in a file, with one finit_module(2): no dependencies. Parameters are `NAME=VALUE ...`."""
+    words = (parameters.encode().hex(),) if parameters else ()
+    return Call("insert", path, words, f"loading {path} {parameters}".rstrip())
 
 
 def remove(module: str) -> Call:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.config import Settings
 from harness.errors import UsageError
-from harness.provision import initramfs, kernel, keys, qemu
+from harness.provision import guest_module, initramfs, kernel, keys, qemu
 from harness.provision.apt import AptRoot
 from harness.provision.cache import Cache
 from harness.provision.kernel import Kernel
@@ -68,6 +68,10 @@ class Store:
             return kernel.provide(self.cache, self.apt, name, refresh=refresh)
         wanted = self.settings
         return kernel.provide(self.cache, self.apt, wanted.kernel, wanted.modules, refresh=refresh)
+
+    def module(self, image: Kernel, source: Path) -> Path:
+        """Give the kernel module whose sources lie in a folder, built for `image`; raises as `guest_module.provide`."""
+        return guest_module.provide(self.cache, self.apt, image, source)
 
     def parts(self, *, refresh: bool = False, profile: Profile | None = None) -> Parts:
         """Give all parts that the settings ask for, fetched and built where they are not in the cache.

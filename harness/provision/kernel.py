@@ -14,11 +14,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from harness import paths
 from harness.errors import CouldNotRun, UsageError
-from harness.provision import debuginfo, kconfig, toml
+from harness.provision import debuginfo, headers, kconfig, toml
 from harness.provision import image as kernel_image
 from harness.provision import modules as kernel_modules
 from harness.provision.apt import AptRoot, FetchFailed, unpack
 from harness.provision.cache import Cache, Entry, digest
+from harness.provision.headers import BuiltHeaders, Headers, HeadersRecipe
 from harness.provision.kbuild import build
 from harness.provision.kbuild.arch import NATIVE
 from harness.provision.kbuild.build import Order
@@ -52,6 +53,7 @@ class Recipe(BaseModel):
     packages: Annotated[tuple[_Named, ...], Field(min_length=1)]
     image: _Named
     modules: _Named
+    headers: HeadersRecipe | None = None
 
 
 class BuildRecipe(BaseModel):
@@ -82,6 +84,8 @@ class Kernel:
     origin: str
     vmlinux: Path | None = None
     """The kernel with its debug information, where there is any."""
+    headers: Headers | None = None
+    """What modules for it are built against, where that is known."""
 
     @property
     def is_reference(self) -> bool:
@@ -139,9 +143,11 @@ def _built(entry: Entry) -> Kernel:
         raise UsageError(f"kernel {entry.key} was built for {about['arch']}, and does not boot here")
     image, vmlinux = entry.path / build.IMAGE, entry.path / build.VMLINUX
     config = kconfig.parse((entry.path / build.CONFIG).read_text(encoding="utf-8"))
+    packed = entry.path / build.HEADERS
+    against = BuiltHeaders(packed, about["cc"]) if packed.is_file() else None
     return Kernel(
         entry.key, image, about["release"], entry.path, config, entry.content, build.origin(entry),
-        vmlinux if debuginfo.has_dwarf(vmlinux) else None,
+        vmlinux if debuginfo.has_dwarf(vmlinux) else None, against,
     )  # fmt: skip
 
 
@@ -157,7 +163,9 @@ def _own(path: Path, modules: Path | None) -> Kernel:
     content = digest(*map(_fingerprint, files))
     config = kconfig.of(resolved, image.release)
     vmlinux = debuginfo.of(resolved)
-    return Kernel(str(path), resolved, image.release, modules, config, content, "given by path", vmlinux)
+    return Kernel(
+        str(path), resolved, image.release, modules, config, content, "given by path", vmlinux, headers.beside(resolved)
+    )
 
 
 def _fingerprint(path: Path) -> tuple[str, int, int]:
@@ -170,13 +178,15 @@ def _distribution(cache: Cache, apt: AptRoot, name: str, recipe: Recipe, *, refr
     def build(draft: Path) -> dict[str, Any]:
         return _fetch(cache, apt, name, recipe, draft)
 
-    key = f"{name}-{digest(recipe.model_dump())}"
+    key = f"{name}-{digest(recipe.model_dump(exclude={'headers'}))}"  # which are fetched by themselves
     entry = cache.entry("kernels", key, f"kernel {name}", build, refresh=refresh)
     release = entry.about["release"]
     image = entry.path / recipe.image.format(release=release)
     modules = entry.path / recipe.modules.format(release=release)
     origin = ", ".join(f"{package} {version}" for package, version in entry.about["packages"].items())
-    return Kernel(name, image, release, modules, kconfig.of(image, release), entry.content, origin)
+    against = recipe.headers.of(release, recipe.suite) if recipe.headers else None
+    config = kconfig.of(image, release)
+    return Kernel(name, image, release, modules, config, entry.content, origin, headers=against)
 
 
 def _fetch(cache: Cache, apt: AptRoot, name: str, recipe: Recipe, draft: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-_LOADER = "usr/lib64/ld-linux-x86-64.so.2"
+LOADER = "usr/lib64/ld-linux-x86-64.so.2"
+"""What starts a program of the tree."""
 _LIBRARIES = ("usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/systemd")
 
 
@@ -20,5 +21,5 @@ class Prefix:
         """Give the start of a command line that runs `program` (a path below the root), calling itself `name`."""
         libraries = ":".join(str(self.root / folder) for folder in _LIBRARIES)
         called = name or Path(program).name
-        loader = str(self.root / _LOADER)
+        loader = str(self.root / LOADER)
         return [loader, "--argv0", called, "--library-path", libraries, str(self.root / program)]

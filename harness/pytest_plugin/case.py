@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ class Case:
         self.item = item
         self.judge = Judge([declared(one) for one in item.iter_markers("expects_report")])
         self.booting: Machine | None = None
+        self.fetching = ""
         self.deadline = Deadline(seconds(mark) if mark else run.test_timeout, "the test")
         self.phases: list[Verdict] = []
         self._folder: Path | None = None
@@ -45,6 +48,15 @@ class Case:
     def cold(self) -> bool:
         """Whether its machines are to be booted, not cloned."""
         return self.item.get_closest_marker("cold") is not None
+
+    @contextmanager
+    def waiting_for(self, what: str) -> Iterator[None]:
+        """Hold the time of the block against nobody: the machine waits for `what` to be fetched or built."""
+        self.fetching = what
+        try:
+            yield
+        finally:
+            self.fetching = ""
 
     @property
     def folder(self) -> Path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fixtures: `machine`, `shared_machine`, `boot`, `guest`, `pf`, `pfs`, `device`, `debug_info`, `introspection`."""
+"""The fixtures: `machine` and those that start more, that are parts of it, or that look into it or load into it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import pytest
 
 from harness.device.device import Device
 from harness.errors import UsageError
+from harness.guest import module
 from harness.guest.guest import Guest
 from harness.guest.introspect.failures import CannotIntrospect
+from harness.guest.module import Module
 from harness.guest.pci import Function
 from harness.machine import introspection as looking
 from harness.machine.machine import Machine
+from harness.provision import guest_module as guest_modules
 from harness.pytest_plugin.case import Case
 from harness.pytest_plugin.options import RUN
 from harness.pytest_plugin.started import Pool, started
@@ -31,6 +34,17 @@ class Boot(Protocol):
 
     def __call__(self, profile: str, /, **parameters: Any) -> Machine:
         """Give the machine, ready. Raises `CouldNotRun`, or `KernelDoesNotBoot` where its kernel is to blame."""
+
+
+class LoadModule(Protocol):
+    """Loads a kernel module into the test's guest, built for its kernel: one of ours by name, or from your folder."""
+
+    def __call__(self, name: str | Path, /, **parameters: str | int) -> Module:
+        """Give the module, loaded.
+
+        Skips the test where the kernel came without headers. Raises `CouldNotRun` where it cannot be built, and
+        `GuestErrno` where the kernel refuses it.
+        """
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -136,6 +150,24 @@ def debug_info(request: pytest.FixtureRequest) -> Path:
         return looking.debug_info(request.config.stash[RUN].parts.kernel)
     except CannotIntrospect as reason:
         pytest.skip(f"{reason}: build one with DWARF")
+
+
+@pytest.fixture
+def guest_module(request: pytest.FixtureRequest, machine: Machine) -> LoadModule:
+    """Loads kernel modules into the guest on the test's machine: `guest_module("NAME", parameter="value")`."""
+    store = request.config.stash[RUN].store
+    case = Case.of(request.node)
+
+    def load(name: str | Path, /, **parameters: str | int) -> Module:
+        source = request.path.parent / name if isinstance(name, Path) else guest_modules.named(name)
+        kernel = machine.spec.parts.kernel
+        if kernel.headers is None:
+            pytest.skip(f"kernel {kernel.name} came without headers, so no module can be built for it")
+        with case.waiting_for(f"module {source.name}"):
+            built = store.module(kernel, source)
+        return module.load(machine.guest, built, **parameters)
+
+    return load
 
 
 def _id(mark: pytest.Mark) -> str:

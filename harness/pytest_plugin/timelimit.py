@@ -40,6 +40,8 @@ def time_limit(case: Case, run: Run) -> Iterator[None]:
         if case.booting is not None:
             stage = (run.starter.base or case.booting).health.stage
             return CouldNotRun(f"lost at stage {stage}: no machine after the test's {seconds:g} s", stage=stage)
+        if case.fetching:
+            return CouldNotRun(f"no {case.fetching} after the test's {seconds:g} s")
         if _waits_for_guest(frame):
             return GuestTimeout(f"the test still waited for the guest after {seconds:g} s")
         return TestHung(f"the test still ran after {seconds:g} s, without waiting for the guest")

@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from errno import EBUSY
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ from harness.deadline import Deadline
 from harness.guest.agent import raises_errno
 from harness.guest.guest import Guest
 from harness.machine.machine import Machine
-from harness.pytest_plugin.fixtures import Boot
+from harness.pytest_plugin.fixtures import Boot, LoadModule
 
 pytestmark = [pytest.mark.machine("minimal"), pytest.mark.usefixtures("guest")]
 
@@ -139,6 +141,20 @@ def test_misses_a_kernel_that_finds_no_init() -> None:
     raise AssertionError("never reached")
 
 
+def test_misses_a_module_that_does_not_compile(guest_module: LoadModule, tmp_path: Path) -> None:
+    (tmp_path / "Kbuild").write_text("obj-m := bad.o\n")
+    (tmp_path / "bad.c").write_text("#include <linux/module.h>\nint bad = no_such_thing;\n")
+    guest_module(tmp_path)
+
+
+def test_errs_by_a_module_that_nobody_knows(guest_module: LoadModule) -> None:
+    guest_module("iov-asign")
+
+
+def test_fails_by_a_module_that_the_kernel_refuses(guest_module: LoadModule) -> None:
+    guest_module("iov-assign", function="0000:ff:1f.7")
+
+
 def test_skips() -> None:
     pytest.skip("does not apply")
 
@@ -146,6 +162,12 @@ def test_skips() -> None:
 @pytest.mark.usefixtures("introspection")
 def test_skips_where_the_kernel_has_no_debug_information() -> None:
     raise AssertionError("never reached")
+
+
+def test_skips_a_module_for_a_kernel_without_headers(machine: Machine, guest_module: LoadModule) -> None:
+    parts = machine.spec.parts
+    machine.spec = replace(machine.spec, parts=replace(parts, kernel=replace(parts.kernel, headers=None)))
+    guest_module("iov-assign")
 
 
 @pytest.mark.known_bug("the sky is green", kernels=("debian-*",))

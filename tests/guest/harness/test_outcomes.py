@@ -37,11 +37,18 @@ EXPECTED = {
     "errs_by_a_mistake": ("ERROR", "no_such_method"),
     "errs_by_a_wrong_mark": ("ERROR", "unknown parameter 'no_such_parameter'"),
     "misses_a_kernel_that_finds_no_init": ("MISS", "lost at stage kernel: Kernel panic - not syncing: VFS"),
+    "misses_a_module_that_does_not_compile": (
+        "MISS",
+        "does not compile: bad.c:2:11: error: 'no_such_thing' undeclared",
+    ),
+    "errs_by_a_module_that_nobody_knows": ("ERROR", "unknown kernel module 'iov-asign'; did you mean 'iov-assign'"),
+    "fails_by_a_module_that_the_kernel_refuses": ("FAIL", "loading .*iov-assign.ko function=.*: ENODEV"),
     "skips": ("SKIP", "does not apply"),
     "skips_where_the_kernel_has_no_debug_information": (
         "SKIP",
         "debian-6.12 has no debug information .*: build",
     ),
+    "skips_a_module_for_a_kernel_without_headers": ("SKIP", "kernel debian-6.12 came without headers"),
     "known_to_fail": ("KNOWN", "the sky is green"),
     "fails_by_passing_unexpectedly": ("FAIL", "unexpected pass of a known bug"),
     "errs_although_known_to_fail": ("ERROR", "no_such_method"),

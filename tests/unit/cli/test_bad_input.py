@@ -33,7 +33,10 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
         ("bench boot --count many", "'--count': Input should be a valid integer"),
         ("cache prune --max-size lots", "--max-size lots: write a size such as 5GB, 500MB or 0"),
         ("cache prune --max-size -5", "--max-size -5: write a size such as 5GB, 500MB or 0"),
-        ("shell igb-sriow", "unknown profile 'igb-sriow'; did you mean 'igb-sriov'? (there are: igb-sriov, minimal, "),
+        (
+            "shell igb-sriow",
+            "unknown profile 'igb-sriow'; did you mean 'igb-sriov'? (there are: igb-sriov, igb-two, minimal, ",
+        ),
         ("profiles bases/q35", "unknown profile 'bases/q35' (there are: "),
         ("shell minimal -p nonsense", "--param nonsense: write NAME=VALUE"),
         ("shell minimal -p memroy=512", "unknown parameter 'memroy'; did you mean 'memory'? (there are: append, "),

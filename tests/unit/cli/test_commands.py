@@ -352,7 +352,7 @@ SIOV = "siov siov-pci-bridge siov-rciep siov-switch siov-two siov-viommu"
     ("words", "offered"),
     [
         ("harness ", "bench cache demo device doctor kernel profiles provision shell test"),
-        ("harness shell ", f"igb-sriov mine minimal nvme-sriov {SIOV} virtio-sriov"),
+        ("harness shell ", f"igb-sriov igb-two mine minimal nvme-sriov {SIOV} virtio-sriov"),
         ("harness shell mi", "mine minimal"),
         ("harness profiles n", "nvme-sriov"),
         ("harness bench boot --profile v", "virtio-sriov"),

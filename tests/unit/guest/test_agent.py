@@ -102,6 +102,7 @@ def agent_of(*speakers: Speaker) -> Agent:
         (agent.link("/a b\nc"), "1 link 2f6120620a63 "),
         (agent.read("/ü"), "1 read 2fc3bc 0 65536"),
         (agent.insert("/a"), "1 insert 2f61 "),
+        (agent.insert("/a", 'b="1 2"'), "1 insert 2f61 623d2231203222"),
         (agent.remove("a_b"), "1 remove 615f62 "),
         (agent.clock(1_700_000_000.25), "1 clock  1700000000 250000000"),
         (agent.listen(), "1 listen  "),

@@ -14,6 +14,7 @@ from harness import paths
 from harness.errors import CouldNotRun, UsageError
 from harness.provision import kernel
 from harness.provision.apt import SUITES, FetchFailed
+from harness.provision.headers import BuildTree, DistributionHeaders
 from harness.provision.kbuild import fragments
 from harness.provision.kernel import BuildRecipe, Kernel, Recipe
 
@@ -140,6 +141,14 @@ def test_a_kernel_of_ones_own_is_taken_as_it_is(world: Distribution, own: Path) 
     assert not world.left("kernels")
 
 
+def test_in_its_build_tree_a_kernel_of_ones_own_has_its_headers(world: Distribution, own: Path) -> None:
+    assert provide(world, str(own)).headers is None
+    for name in ("Makefile", "Module.symvers", "include/config/auto.conf"):
+        put(own.parent / name, "")
+    image = put(own.parent / "arch/x86/boot/bzImage", bzimage())
+    assert provide(world, str(image)).headers == BuildTree(own.parent, "gcc")
+
+
 def test_its_modules_count_only_where_they_are_given(world: Distribution, own: Path) -> None:
     options = frozenset({"VFIO", "XEN", "PCI"})
     lacking = ["CONFIG_VFIO (a module: give --modules)", "CONFIG_XEN"]
@@ -203,6 +212,18 @@ def test_the_newest_release_of_the_series_is_fetched_once(world: Distribution) -
     downloads = [line for line in world.asked if " download " in line]
     assert len(downloads) == 1
     assert "-t trixie download image.6.1.10+x modules.6.1.10+x " in downloads[0]
+
+
+def test_its_headers_are_named_and_not_fetched_with_it(world: Distribution, tmp_path: Path) -> None:
+    add(world, "6.1.9+x")
+    bare = provide(world, "small")
+    assert bare.headers is None
+    with (tmp_path / "recipes/small.toml").open("a") as recipe:
+        recipe.write('[headers]\npackages = ["headers-{release}"]\ncompiler = "gcc-14"\n')
+    asked = world.asked
+    found = provide(world, "small")
+    assert found.headers == DistributionHeaders("trixie", "6.1.9+x", ("headers-6.1.9+x",), "gcc-14")
+    assert (found.image, world.asked) == (bare.image, asked)
 
 
 def test_a_refresh_fetches_what_is_newest_now(world: Distribution) -> None:

@@ -22,6 +22,7 @@ from harness.errors import CouldNotRun, UsageError
 from harness.provision import kernel
 from harness.provision.apt import AptRoot
 from harness.provision.cache import Cache, Entry
+from harness.provision.headers import BuiltHeaders
 from harness.provision.kbuild import build, tools
 from harness.provision.kbuild.arch import foreign
 from harness.provision.kbuild.build import Order
@@ -93,6 +94,7 @@ def test_it_can_then_be_asked_for_by_its_name(world: World) -> None:
     assert (found.name, found.release) == ("mine", "7.9.0")
     assert found.config == {"PCI": "y"}
     assert found.modules is not None
+    assert found.headers == BuiltHeaders(found.image.parent / build.HEADERS, "gcc")
     assert found.origin == f"built from {world.tree}, configuration base"
     assert kernel.names(world.cache) == ["mine"]
 

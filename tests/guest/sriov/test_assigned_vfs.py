@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""VFs that are assigned to a guest keep their PF from changing its number of VFs (pci_vfs_assigned, drivers/pci/iov.c).
+
+Of the kernel's own drivers only xen-pciback marks functions as assigned: here the module iov-assign does.
+"""
+
+from __future__ import annotations
+
+from errno import EBUSY, EEXIST, ENODEV, EPERM
+
+import pytest
+
+from harness.guest.agent import raises_errno
+from harness.guest.guest import Guest
+from harness.guest.pci import Function
+from harness.pytest_plugin.fixtures import LoadModule
+
+REFUSAL = "Cannot modify SR-IOV while VFs are assigned"  # pci_sriov_configure_simple
+REFUSAL_OF_IGB = "Cannot deallocate SR-IOV virtual functions while they are assigned"  # igb_disable_sriov
+
+
+@pytest.fixture
+def stubs(guest: Guest, pfs: list[Function]) -> list[Function]:
+    """All PFs, handed over to pci-pf-stub, whose sriov_configure is the kernel's pci_sriov_configure_simple()."""
+    guest.run("modprobe pci-pf-stub", check=True)
+    for pf in pfs:
+        pf.override("pci-pf-stub")
+    return pfs
+
+
+@pytest.fixture
+def stub(stubs: list[Function]) -> Function:
+    """The first of them."""
+    return stubs[0]
+
+
+@pytest.mark.machine("igb-sriov")
+@pytest.mark.machine("nvme-sriov")
+def test_vfs_stay_as_long_as_one_of_them_is_assigned(guest: Guest, stub: Function, guest_module: LoadModule) -> None:
+    stub.numvfs = 2
+    vfs = stub.vfs
+    assignment = guest_module("iov-assign", function=str(vfs[1].bdf))
+    mark = guest.log_mark()
+    with raises_errno(EPERM):
+        stub.numvfs = 0
+    assert any(REFUSAL in line for line in guest.messages(mark))
+    assert (stub.numvfs, stub.vfs) == (2, vfs)
+    assignment.unload()
+    stub.numvfs = 0
+    assert (stub.numvfs, stub.vfs) == (0, [])
+
+
+@pytest.mark.machine("igb-sriov")
+def test_the_count_is_looked_at_before_any_assignment(stub: Function, guest_module: LoadModule) -> None:
+    stub.numvfs = 2
+    guest_module("iov-assign", function=str(stub.vfs[0].bdf))
+    with raises_errno(EBUSY):
+        stub.numvfs = 3
+    stub.numvfs = 2
+    assert len(stub.vfs) == 2
+
+
+@pytest.mark.machine("igb-sriov")
+def test_igb_keeps_assigned_vfs_too(guest: Guest, pf: Function, guest_module: LoadModule) -> None:
+    pf.numvfs = 1
+    guest_module("iov-assign", function=str(pf.vfs[0].bdf))
+    mark = guest.log_mark()
+    with raises_errno(EPERM):
+        pf.numvfs = 0
+    assert any(REFUSAL_OF_IGB in line for line in guest.messages(mark))
+    assert len(pf.vfs) == 1
+
+
+@pytest.mark.machine("igb-two")
+def test_an_assigned_vf_of_another_pf_does_not_count(stubs: list[Function], guest_module: LoadModule) -> None:
+    one, other = stubs
+    one.numvfs = other.numvfs = 2
+    guest_module("iov-assign", function=str(other.vfs[0].bdf))
+    one.numvfs = 0
+    assert one.vfs == []
+    one.numvfs = 3
+    assert len(one.vfs) == 3
+    with raises_errno(EPERM):
+        other.numvfs = 0
+
+
+@pytest.mark.machine("igb-sriov")
+def test_an_assigned_pf_does_not_count(stub: Function, guest_module: LoadModule) -> None:
+    stub.numvfs = 1
+    guest_module("iov-assign", function=str(stub.bdf))
+    stub.numvfs = 0
+    assert stub.vfs == []
+
+
+@pytest.mark.machine("minimal")
+def test_what_is_no_function_cannot_be_assigned(guest_module: LoadModule) -> None:
+    for parameters in ({"function": "0000:ff:1f.7"}, {"function": "a function"}, {}):
+        with raises_errno(ENODEV):
+            guest_module("iov-assign", **parameters)
+
+
+@pytest.mark.machine("igb-sriov")
+def test_one_function_is_assigned_at_a_time(pf: Function, guest_module: LoadModule) -> None:
+    guest_module("iov-assign", function=str(pf.bdf))
+    with raises_errno(EEXIST):
+        guest_module("iov-assign", function=str(pf.bdf))
