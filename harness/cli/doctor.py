@@ -21,6 +21,10 @@ from harness.provision import apt
 from harness.provision import kernel as kernels
 from harness.provision import qemu as qemus
 from harness.provision.cache import Entry
+from harness.provision.kbuild import build as building
+from harness.provision.kbuild import tools
+from harness.provision.kbuild.arch import NATIVE
+from harness.provision.kernel import BuildRecipe, Recipe
 from harness.qemu import accel as accelerators
 from harness.qemu.library import Library
 
@@ -54,7 +58,8 @@ def doctor(
     """Look at this machine: tools, Debian's keys, accelerator, QEMU, kernels, disk and memory."""
     store = Store(config.load(kernel=kernel, modules=modules, qemu=qemu, accel=accel))
     findings = [
-        *_tools(), _archive_keys(), _accelerator(store), _qemu(store), *_kernels(store), _disk(store), _memory(),
+        *_tools(), _archive_keys(), _accelerator(store), _qemu(store), *_kernels(store), _kernel_build(),
+        _disk(store), _memory(),
     ]  # fmt: skip
     if json:
         flags.print_json({"ok": all(f.ok for f in findings), "findings": [asdict(finding) for finding in findings]})
@@ -121,7 +126,7 @@ def _kernels(store: Store) -> list[Finding]:
     known = kernels.recipes()
     if store.settings.kernel not in known or store.settings.modules is not None:
         return [_own_kernel(store)]
-    return [_kernel(store, name) for name in known]
+    return [_kernel(store, name, recipe) for name, recipe in known.items()]
 
 
 def _own_kernel(store: Store) -> Finding:
@@ -138,7 +143,24 @@ def _own_kernel(store: Store) -> Finding:
     return Finding("kernel", ok=True, found=f"{found.name}: {found.release or 'its release is unknown'}{config}")
 
 
-def _kernel(store: Store, name: str) -> Finding:
+def _kernel_build() -> Finding:
+    """Look whether kernels can be built from source; most uses of the harness need none."""
+    try:
+        tools.check(NATIVE)
+    except HarnessError as error:
+        found, _, remedy = str(error).partition("; ")
+        return Finding("kernel build", ok=True, found=f"{found} (Debian's kernels need no compiler)", remedy=remedy)
+    ccache = "with ccache" if tools.has_ccache() else "without ccache"
+    return Finding("kernel build", ok=True, found=f"{tools.version(NATIVE)}, {ccache}")
+
+
+def _kernel(store: Store, name: str, recipe: Recipe | BuildRecipe) -> Finding:
+    if isinstance(recipe, BuildRecipe):
+        built = _newest(store, building.KIND, prefix=name)
+        if built is not None:
+            return Finding(f"kernel {name}", ok=True, found=f"in the cache: {built.path}")
+        remedy = f"harness provision --kernel {name} (or by itself when needed)"
+        return Finding(f"kernel {name}", ok=True, found="not built yet", remedy=remedy)
     cached = _newest(store, "kernels", prefix=name)
     if cached is not None:
         return Finding(f"kernel {name}", ok=True, found=f"in the cache: {cached.path}")

@@ -32,6 +32,8 @@ KIND = "built"
 IMAGE, VMLINUX, CONFIG, LOG, HEADERS = "bzImage", "vmlinux", "config", "build.log", "headers.tar.zst"
 """The files of such an entry; modules and their lists lie in `lib/modules/RELEASE`."""
 _FORMAT = 1
+_INSTALL_HEADERS = "scripts/package/install-extmod-build"
+"""The kernel's own script that copies what modules are built against, for its packages of headers."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _CCACHE_SIZE = "5G"
 
@@ -162,7 +164,7 @@ class _Build:
             "inputs": self._inputs.digest(self._order), "release": self._release(), "arch": self._order.arch.name,
             "source": self._order.source, "origin": self._source.origin, "config": list(self._order.fragments),
             "skipped": skipped, "compiler": tools.version(self._order.arch),
-            "cc": self._make.variables["CC"].split()[-1],
+            "cc": self._gcc(),
             "series": [{"file": patch.file.name, "subject": patch.subject} for patch in self._inputs.patches],
             "seconds": round(time.monotonic() - started, 1),
         }  # fmt: skip
@@ -200,6 +202,9 @@ class _Build:
         if done > expected:
             self._steps_file.write_text(f"{done}\n", encoding="ascii")
 
+    def _gcc(self) -> str:
+        return self._make.variables["CC"].split()[-1]
+
     def _release(self) -> str:
         return (self._objects / "include/config/kernel.release").read_text(encoding="utf-8").strip()
 
@@ -223,15 +228,16 @@ class _Build:
         return about
 
     def _pack_headers(self, to: Path) -> None:
-        """Keep what a module of ours needs to be compiled for this kernel (scripts/package/install-extmod-build)."""
+        """Keep what a module of ours needs to be compiled for this kernel."""
         tree = self._objects.parent / "headers"
         shutil.rmtree(tree, ignore_errors=True)
-        script = self._farm / "scripts/package/install-extmod-build"
-        if not script.is_file():
-            return
-        self._make.run("run-command", KBUILD_RUN_COMMAND=f"$(srctree)/scripts/package/install-extmod-build {tree}")
-        command = ["tar", "-c", "--dereference", "--sort=name", "-C", str(tree), "-f", str(to.with_suffix("")), "."]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not (self._farm / _INSTALL_HEADERS).is_file():
+            return  # an older tree: then no module can be built for its kernel
+        # Not behind ccache: where CC is not HOSTCC, the script has the tools of the build compiled for another machine.
+        command = f"$(srctree)/{_INSTALL_HEADERS} {tree}"
+        self._make.run("run-command", KBUILD_RUN_COMMAND=command, CC=self._gcc())
+        pack = ["tar", "-c", "--dereference", "--sort=name", "-C", str(tree), "-f", str(to.with_suffix("")), "."]
+        done = subprocess.run(pack, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise CouldNotRun(f"kernel {self._name}: its headers cannot be packed: {done.stderr.strip()[:200]}")
         _compress(to.with_suffix(""), to)

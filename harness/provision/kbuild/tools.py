@@ -17,7 +17,6 @@ _PROGRAMS: Mapping[str, str] = {
 }  # fmt: skip
 # libelf: objtool reads and writes object files with it. libc: gcc alone does not bring its headers.
 _HEADERS: Mapping[str, str] = {"stdio.h": "libc6-dev", "gelf.h": "libelf-dev"}
-CCACHE = "ccache"
 
 
 def check(arch: Arch) -> None:
@@ -38,7 +37,12 @@ def check(arch: Arch) -> None:
 def compiler(arch: Arch) -> str:
     """Give the words for `CC`: the compiler, behind ccache where there is one."""
     gcc = f"{arch.cross}gcc"
-    return f"{CCACHE} {gcc}" if shutil.which(CCACHE) else gcc
+    return f"ccache {gcc}" if has_ccache() else gcc
+
+
+def has_ccache() -> bool:
+    """Tell whether compilations can be remembered beyond the build folder that they were made in."""
+    return shutil.which("ccache") is not None
 
 
 def version(arch: Arch) -> str:
