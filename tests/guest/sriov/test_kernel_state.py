@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from harness.deadline import Deadline
 from harness.guest.guest import Guest
 from harness.guest.introspect.functions import PciFunction
 from harness.guest.introspect.state import KernelState
@@ -50,10 +51,24 @@ def kept(one: PciFunction) -> dict[str, object]:
     return found
 
 
+def in_one_moment(guest: Guest, introspection: KernelState) -> tuple[list[PciFunction], dict[str, dict[str, object]]]:
+    """Give what the kernel keeps and what sysfs shows, where that was the same before and after.
+
+    It is not while Linux 7 probes VFs, asynchronously: a driver is linked before its probe, and unlinked if that fails.
+    """
+    deadline = Deadline(30, "drivers to have met all functions")
+    while True:
+        deadline.check()
+        before = {str(one): shown(one) for one in guest.functions()}
+        functions = introspection.functions()
+        if before == {str(one): shown(one) for one in guest.functions()}:
+            return functions, before
+
+
 def check_agreement(guest: Guest, introspection: KernelState, *, vfs: int) -> None:
-    functions = introspection.functions()
+    functions, in_sysfs = in_one_moment(guest, introspection)
     assert sum(one.is_virtfn for one in functions) == vfs
-    assert {str(one.bdf): kept(one) for one in functions} == {str(one): shown(one) for one in guest.functions()}
+    assert {str(one.bdf): kept(one) for one in functions} == in_sysfs
     assert [one.name for one in functions] == [str(one.bdf) for one in functions]
 
 
