@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 def debug_info(kernel: Kernel) -> Path:
     """Give a kernel's vmlinux with debug information; raises `CannotIntrospect` where there is none."""
     if kernel.vmlinux is None:
-        raise CannotIntrospect(
-            f"kernel {kernel.name} has no debug information (vmlinux with DWARF), which introspection needs"
-        )
+        what = f"kernel {kernel.name} has no debug information (vmlinux with DWARF), which introspection needs"
+        raise CannotIntrospect(f"{what}; those of `harness kernel build` have it")
     return kernel.vmlinux
 
 

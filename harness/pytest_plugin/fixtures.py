@@ -149,7 +149,7 @@ def debug_info(request: pytest.FixtureRequest) -> Path:
     try:
         return looking.debug_info(request.config.stash[RUN].parts.kernel)
     except CannotIntrospect as reason:
-        pytest.skip(f"{reason}: build one with DWARF")
+        pytest.skip(str(reason))
 
 
 @pytest.fixture
