@@ -156,7 +156,7 @@ def _kernel_build() -> Finding:
 
 def _kernel(store: Store, name: str, recipe: Recipe | BuildRecipe) -> Finding:
     if isinstance(recipe, BuildRecipe):
-        built = _newest(store, building.KIND, prefix=name)
+        built = building.found(store.cache, name)
         if built is not None:
             return Finding(f"kernel {name}", ok=True, found=f"in the cache: {built.path}")
         remedy = f"harness provision --kernel {name} (or by itself when needed)"
@@ -169,11 +169,9 @@ def _kernel(store: Store, name: str, recipe: Recipe | BuildRecipe) -> Finding:
 
 def _newest(store: Store, kind: str, prefix: str = "") -> Entry | None:
     """Give the entry of the cache that was used last; None also for a cache that is none: the disk's row tells that."""
-    try:
-        entries = [e for e in store.cache.entries() if e.kind == kind and e.key.startswith(prefix)]
-    except HarnessError:
-        return None
-    return entries[-1] if entries else None
+    keys = [key for key in store.cache.keys(kind) if key.startswith(prefix)]
+    entries = [entry for key in keys if (entry := store.cache.find(kind, key))]
+    return max(entries, key=lambda entry: entry.last_used, default=None)
 
 
 def _not_fetched(what: str, option: str = "") -> Finding:

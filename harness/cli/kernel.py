@@ -15,7 +15,7 @@ from harness.provision import kernel
 from harness.provision.cache import Entry
 from harness.provision.kbuild import build as building
 from harness.provision.kbuild.arch import NATIVE, foreign
-from harness.provision.kbuild.build import Order
+from harness.provision.kbuild.order import Order
 
 app = typer.Typer(no_args_is_help=True, help="Build kernels from source, and see which there are.")
 
@@ -45,6 +45,8 @@ def build(
     if recipe is not None and not (isinstance(recipe, kernel.BuildRecipe) and recipe.order == order):
         raise UsageError(f"{called} is a kernel that comes with the harness: give another --name")
     store = flags.store()
+    if name is None:
+        _check_default(building.found(store.cache, called), order)
     entry = building.build(store.cache, store.apt, called, order, jobs=jobs)
     if json:
         flags.print_json(_plain(entry))
@@ -58,12 +60,22 @@ def build(
         console.print(f"harness shell minimal --kernel {entry.key}")
 
 
+def _check_default(there: Entry | None, order: Order) -> None:
+    """Refuse to replace, by a name that nobody gave, a kernel of another source or configuration."""
+    if there is None:
+        return
+    same = {"source": order.place, "arch": order.arch.name, "config": list(order.fragments)}
+    if any(there.about[what] != value for what, value in same.items()):
+        raise UsageError(f"there is a kernel {there.key} already, {building.origin(there)}: give a --name")
+
+
 @app.command("list")
 def list_(json: flags.Json = False) -> None:
     """List the kernels that --kernel takes by name: those that come with the harness, and those that were built."""
     cache = flags.store().cache
     there = {name: entry for name in building.names(cache) if (entry := building.found(cache, name))}
-    fetched = {entry.label.removeprefix("kernel "): entry for entry in cache.entries() if entry.kind == "kernels"}
+    entries = [entry for key in cache.keys("kernels") if (entry := cache.find("kernels", key))]
+    fetched = {entry.label.removeprefix("kernel "): entry for entry in entries}
     recipes = kernel.recipes()
     if json:
         known = [{"name": name, "summary": recipe.summary} for name, recipe in recipes.items()]

@@ -131,12 +131,28 @@ class Cache:
     def keep(self, kind: str, count: int) -> list[Entry]:
         """Remove the least recently used entries of a kind beyond `count` that nobody uses; gives those removed."""
         with self._explained():
-            entries = [entry for entry in self.entries() if entry.kind == kind]
+            found = (self.find(kind, key) for key in self.keys(kind))
+            entries = sorted(filter(None, found), key=lambda entry: entry.last_used)
             return [entry for entry in entries[: max(0, len(entries) - count)] if self._remove(entry.path)]
 
+    def use(self, kind: str, key: str) -> Entry | None:
+        """Give an entry that is there and whole, locked against pruning as `entry` does; None for what is not there."""
+        place = self.root / kind / key
+        with self._explained():
+            if not (place / SEAL).is_file():
+                return None
+            lock = self._lock(place, fcntl.LOCK_SH)
+            found = _read(place, verify=True)
+            if found is None:
+                os.close(lock)
+                return None
+            os.utime(place / SEAL)
+            self._hold(place, lock)
+            return found
+
     def find(self, kind: str, key: str) -> Entry | None:
-        """Give a finished entry that is there and whole, without locking or building it; None for what is not."""
-        return _read(self.root / kind / key, verify=True)
+        """Give what is known of a finished entry, which may be gone at any time; None for what is not there."""
+        return _read(self.root / kind / key, verify=False)
 
     def keys(self, kind: str) -> list[str]:
         """Name the finished entries of a kind; none where there is no cache."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import Any
 
 from harness import paths
 from harness.errors import CouldNotRun, UsageError, unknown
-from harness.provision import workbench
+from harness.provision import complaints, job, workbench
 from harness.provision.apt import AptRoot
 from harness.provision.cache import Cache, digest
+from harness.provision.kbuild.make import check_place
 from harness.provision.kernel import Kernel
+from harness.text import printable
 
 _FORMAT = 1
 """Part of a module's key: another number makes all that there are be made anew."""
@@ -22,12 +23,8 @@ _KBUILD = "Kbuild"
 _SOURCES = (".c", ".h", ".S")
 _TIMEOUT = 500.0
 """Seconds for one module: make takes 5 here, a loaded machine may be a hundred times slower."""
-_REASONS = (re.compile(r"\berror: "), re.compile(r"^ERROR: "), re.compile(r"\*\*\* "))
-"""The words of a compiler, of modpost, of make, in the order of what they are worth."""
 _EVIDENCE = 30
 """Lines of the build's output to show."""
-_UNFIT = re.compile(r"[\s:]")
-"""What no path may hold below which kbuild is to build (the kernel's Makefile refuses it)."""
 
 
 def named(name: str) -> Path:
@@ -53,10 +50,7 @@ def provide(cache: Cache, apt: AptRoot, kernel: Kernel, source: Path) -> Path:
     what = f"module {source.name} for {kernel.name}"
 
     def build(draft: Path) -> dict[str, Any]:
-        if _UNFIT.search(str(draft)):
-            raise CouldNotRun(
-                f"{what}: kbuild refuses the path {draft}: set IOV_HARNESS_CACHE_DIR to one without spaces"
-            )
+        check_place(draft, what)
         folder = draft / "module"
         for name, text in sources.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -89,26 +83,18 @@ def _read(source: Path) -> dict[str, bytes]:
 
 
 def _make(bench: workbench.Workbench, folder: Path, what: str) -> Path:
-    command = [*bench.make, f"M={folder}", "modules"]
-    try:
-        done = subprocess.run(
-            command, env=bench.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", timeout=_TIMEOUT, check=False,
-        )  # fmt: skip
-    except FileNotFoundError as error:
-        raise CouldNotRun(f"{what}: make is not on this machine; a kernel of your own needs it, and gcc") from error
-    except subprocess.TimeoutExpired as error:
-        raise CouldNotRun(f"{what}: not built within {_TIMEOUT:g} s") from error
+    if shutil.which("make", path=bench.environment["PATH"]) is None:
+        raise CouldNotRun(f"{what}: make is not on this machine; a kernel of your own needs it, and gcc")
+    with job.started([*bench.make, f"M={folder}", "modules"], bench.environment) as process:
+        try:
+            output, _ = process.communicate(timeout=_TIMEOUT)
+        except subprocess.TimeoutExpired as error:
+            raise CouldNotRun(f"{what}: not built within {_TIMEOUT:g} s") from error
     made = sorted(folder.glob("*.ko"))
-    if done.returncode != 0:
-        lines = done.stdout.replace(f"{folder}/", "").splitlines()
-        raise CouldNotRun(f"{what} does not compile: {_reason(lines)}", detail="\n".join(lines[-_EVIDENCE:]))
+    if process.returncode != 0:
+        said = output.decode("utf-8", errors="replace").replace(f"{folder}/", "")
+        evidence = "\n".join(printable(said).splitlines()[-_EVIDENCE:])
+        raise CouldNotRun(f"{what} does not compile: {complaints.first(said)}", detail=evidence)
     if len(made) != 1:
         raise UsageError(f"{what}: its {_KBUILD} makes {len(made)} modules; expected one")
     return made[0]
-
-
-def _reason(lines: list[str]) -> str:
-    """Give the line that tells most."""
-    found = (line for pattern in _REASONS for line in lines if pattern.search(line))
-    return next(found, lines[-1] if lines else "make said nothing").strip()

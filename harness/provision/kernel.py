@@ -20,9 +20,9 @@ from harness.provision import modules as kernel_modules
 from harness.provision.apt import AptRoot, FetchFailed, unpack
 from harness.provision.cache import Cache, Entry, digest
 from harness.provision.headers import BuiltHeaders, Headers, HeadersRecipe
-from harness.provision.kbuild import build
+from harness.provision.kbuild import build, result
 from harness.provision.kbuild.arch import NATIVE
-from harness.provision.kbuild.build import Order
+from harness.provision.kbuild.order import Order
 from harness.provision.kconfig import KernelConfig
 
 REFERENCE = "debian-6.12"
@@ -129,7 +129,7 @@ def provide(cache: Cache, apt: AptRoot, wanted: str, modules: Path | None = None
         return _distribution(cache, apt, wanted, recipe, refresh=refresh)
     if recipe is not None:
         return _built(build.provide(cache, apt, wanted, recipe.order, refresh=refresh))
-    entry = build.found(cache, wanted)
+    entry = build.used(cache, wanted)
     if entry is None:
         hint = f" (a file? write ./{wanted})" if os.access(wanted, os.F_OK) else ""
         listed = ", ".join(names(cache))
@@ -141,12 +141,12 @@ def _built(entry: Entry) -> Kernel:
     about = entry.about
     if about["arch"] != NATIVE.name:
         raise UsageError(f"kernel {entry.key} was built for {about['arch']}, and does not boot here")
-    image, vmlinux = entry.path / build.IMAGE, entry.path / build.VMLINUX
-    config = kconfig.parse((entry.path / build.CONFIG).read_text(encoding="utf-8"))
-    packed = entry.path / build.HEADERS
+    image, vmlinux = entry.path / result.IMAGE, entry.path / result.VMLINUX
+    config = kconfig.parse((entry.path / result.CONFIG).read_text(encoding="utf-8"))
+    packed = entry.path / result.HEADERS
     against = BuiltHeaders(packed, about["cc"]) if packed.is_file() else None
     return Kernel(
-        entry.key, image, about["release"], entry.path, config, entry.content, build.origin(entry),
+        entry.key, image, about["release"], entry.path, config, about["content"], build.origin(entry),
         vmlinux if debuginfo.has_dwarf(vmlinux) else None, against,
     )  # fmt: skip
 

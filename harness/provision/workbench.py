@@ -6,7 +6,6 @@ They are thousands of small files, which are wanted for seconds: so the cache ke
 
 from __future__ import annotations
 
-import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,13 @@ from typing import Any
 import zstandard
 
 from harness.errors import CouldNotRun
-from harness.provision import toolchain
+from harness.provision import job, toolchain
 from harness.provision.apt import AptRoot, FetchFailed, Package, unpack
 from harness.provision.cache import Cache, Entry, digest
 from harness.provision.headers import BuiltHeaders, DistributionHeaders, Headers
 
 _KBUILD = "usr/lib/linux-kbuild-*"
 """Where Debian has the tools of the kernel's build (fixdep, modpost, objtool)."""
-_PASSED = ("HOME", "TMPDIR")
-"""What a build may know of the caller's environment: not that of a make around it, nor kbuild's own variables."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ def opened(cache: Cache, apt: AptRoot, headers: Headers, to: Path) -> Workbench:
     if isinstance(headers, DistributionHeaders):
         return _of_packages(cache, apt, headers, to)
     folder = _extracted(headers, to) if isinstance(headers, BuiltHeaders) else headers.folder
-    return Workbench(("make", "-C", str(folder), f"CC={headers.compiler}"), _environment())
+    return Workbench(("make", "-C", str(folder), f"CC={headers.compiler}"), job.environment())
 
 
 def _of_packages(cache: Cache, apt: AptRoot, headers: DistributionHeaders, to: Path) -> Workbench:
@@ -56,7 +53,7 @@ def _of_packages(cache: Cache, apt: AptRoot, headers: DistributionHeaders, to: P
     build, source = ((base / name).resolve() for name in ("build", "source"))
     (build / "vmlinux").unlink(missing_ok=True)  # of use for BTF alone, which pahole would have to make
     words = ("make", "-C", str(build), "-f", str(source / "Makefile"), f"KBUILD_OUTPUT={build}", "DEB_BUILD_ARCH=amd64")
-    return Workbench(words, _environment(compiler.bin))
+    return Workbench(words, job.environment(first=compiler.bin))
 
 
 def _fetched(cache: Cache, apt: AptRoot, headers: DistributionHeaders) -> Entry:
@@ -86,9 +83,3 @@ def _extracted(headers: BuiltHeaders, to: Path) -> Path:
     except (tarfile.TarError, zstandard.ZstdError, EOFError) as error:
         raise CouldNotRun(f"{headers.archive} does not unpack: {error}") from error
     return to
-
-
-def _environment(first: Path | None = None) -> dict[str, str]:
-    path = os.environ.get("PATH", os.defpath)
-    passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
-    return {**passed, "PATH": f"{first}:{path}" if first else path, "LC_ALL": "C"}

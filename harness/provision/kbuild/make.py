@@ -3,32 +3,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import CouldNotRun
-from harness.text import printable
+from harness.provision import complaints, job
 
 _STEP = re.compile(rb"^  [A-Z][A-Z0-9_ +-]*\S*  +\S")
 """A line such as `  CC      drivers/pci/iov.o` (scripts/Kbuild.include, `quiet_cmd_...`)."""
-_ERRORS = tuple(
-    re.compile(pattern, re.MULTILINE)
-    for pattern in (
-        r"^(?P<what>\S+:\d+(?::\d+)?: (?:fatal )?error: .+)$",  # the compiler
-        r"^(?P<what>(?:ERROR|error): modpost: .+)$",
-        r"^(?:\S*ld: )+(?P<what>.+)$",
-        r"^(?P<what>\S+: (?:error|fatal error): .+)$",
-        r"^(?:make\[?\d*\]?: )?\*\*\* (?P<what>.+)$",  # Kbuild itself, or Kconfig
-        r"^make\[?\d*\]?: \*\*\* (?P<what>.+)$",
-    )
-)
-_OF_ANOTHER_MAKE = frozenset({"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEFILES", "GNUMAKEFLAGS", "KBUILD_OUTPUT"})
+_UNFIT = re.compile(r"[\s:]")
 _LOG_TAIL = 512 * 1024
 """Bytes of the end of the output in which an error is looked for."""
 
@@ -50,17 +36,23 @@ class Make:
     log: Path
     environment: Mapping[str, str]
 
-    def run(self, *targets: str, jobs: int = 1, steps: Steps = lambda _: None, **variables: str) -> int:
-        """Make targets, with further variables, adding to the log; gives the number of steps it took.
+    def run(
+        self, *targets: str, jobs: int = 1, steps: Steps = lambda _: None,
+        more: Mapping[str, str] | None = None, **variables: str,
+    ) -> int:  # fmt: skip
+        """Make targets, with further variables, and `more` of an environment, adding to the log.
+
+        Gives the number of steps it took.
 
         Raises `DoesNotBuild`.
         """
         words = [f"{name}={value}" for name, value in {**self.variables, **variables}.items()]
         # Output is whole lines at their end: with two jobs, an error would stand in the midst of another's.
         command = ["make", "-C", str(self.tree), f"O={self.objects}", f"-j{jobs}", "--output-sync=line"]
+        environment = job.environment({**self.environment, **(more or {})})
         with (
             self.log.open("ab", buffering=0) as log,
-            _started([*command, *words, *targets], self.environment) as process,
+            job.started([*command, *words, *targets], environment) as process,
         ):
             assert process.stdout is not None  # noqa: S101 - it is a pipe
             done = 0
@@ -76,33 +68,14 @@ class Make:
     def _first_error(self) -> str:
         with self.log.open("rb") as stream:
             stream.seek(max(0, self.log.stat().st_size - _LOG_TAIL))
-            said = printable(stream.read().decode("utf-8", errors="replace"))
-        for pattern in _ERRORS:
-            if found := pattern.search(said):
-                return found["what"].replace(f"{self.tree}/", "")
-        return "make failed without a reason"
+            said = stream.read().decode("utf-8", errors="replace")
+        return complaints.first(said.replace(f"{self.tree}/", ""))
 
 
-@contextmanager
-def _started(command: list[str], more: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a make that ends, with all its jobs, when the block or this process does."""
-    # A make that runs the harness, such as `make test`, shares neither its options nor its jobs with this one.
-    environment = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_MAKE}
-    # What KBUILD_BUILD_... say is part of the image, and would make no two builds alike.
-    environment |= {**more, "LC_ALL": "C", "KBUILD_BUILD_USER": "iov-harness", "KBUILD_BUILD_HOST": "iov-harness"}
-    process = subprocess.Popen(
-        ["setpriv", "--pdeathsig", "TERM", *command], env=environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        yield process
-    except BaseException:
-        process.terminate()  # make takes its jobs with it, and removes what they left half done
-        raise
-    finally:
-        if process.stdout is not None:
-            process.stdout.close()
-        process.wait()
+def check_place(folder: Path, what: str) -> None:
+    """Refuse a folder that Kbuild does not build in (the kernel's Makefile says so); raises `CouldNotRun`."""
+    if _UNFIT.search(str(folder)):
+        raise CouldNotRun(f"{what}: kbuild refuses the path {folder}: set IOV_HARNESS_CACHE_DIR to one without spaces")
 
 
 def told(note: Callable[[str], None], advance: Callable[[float], None], expected: int, every: float = 60.0) -> Steps:

@@ -17,6 +17,8 @@ from harness.provision.kconfig import KernelConfig
 
 _WORD = re.compile(r'"[^"]*"|&&|\|\||!=|<=|>=|[!=()<>]|[^\s"&|!=()<>]+')
 _SYMBOL = re.compile(r"[A-Z0-9_]+")
+_PROMPT = re.compile(r'"(?:[^"\\]|\\.)*"(?: if (?P<condition>.+))?$')
+"""A prompt, and the condition under which it is shown."""
 _MAX_DEPTH = 40
 """Files that source each other; the kernel's go six deep."""
 
@@ -66,31 +68,29 @@ class Kconfig:
         """Walk one file: `if` and `menu` blocks hold conditions for what is in them, `source` leads to other files."""
         blocks: list[list[str]] = [[*outer]]
         symbol, own, asks = "", list[str](), False
+        conditions = own  # those of the entry that the lines belong to; a comment's are of no interest
 
         def defined() -> Iterator[tuple[str, Definition]]:
             if symbol:
-                conditions = tuple(condition for block in blocks for condition in block)
-                yield symbol, Definition((*conditions, *own), asks)
+                yield symbol, Definition((*_flat(blocks), *own), asks)
 
         for keyword, rest in self._lines(name):
-            if keyword in _PROPERTIES:
-                if keyword == "depends":
-                    target = own if symbol else blocks[-1]
-                    target.append(rest.removeprefix("on").strip())
-                elif keyword != "visible":
-                    asks = asks or '"' in rest or keyword == "prompt"
-                continue
-            yield from defined()
-            symbol, own, asks = "", [], False
-            if keyword in ("config", "menuconfig"):
-                symbol = rest
-            elif keyword in ("if", "menu", "choice"):
-                blocks.append([rest] if keyword == "if" else [])
-            elif keyword in ("endif", "endmenu", "endchoice") and len(blocks) > 1:
-                blocks.pop()
-            elif keyword == "source" and depth < _MAX_DEPTH:
-                conditions = tuple(condition for block in blocks for condition in block)
-                yield from self._read(rest.strip('"'), conditions, depth + 1)
+            if keyword == "depends":
+                conditions.append(rest.removeprefix("on").strip())
+            elif keyword in _PROPERTIES:
+                if prompt := _PROMPT.search(rest):
+                    asks = True
+                    conditions += [prompt["condition"]] if prompt["condition"] else []
+            else:
+                yield from defined()
+                symbol, own, asks = rest if keyword in ("config", "menuconfig") else "", [], False
+                if keyword in ("if", "menu", "choice"):
+                    blocks.append([rest] if keyword == "if" else [])
+                elif keyword in ("endif", "endmenu", "endchoice") and len(blocks) > 1:
+                    blocks.pop()
+                elif keyword == "source" and depth < _MAX_DEPTH:
+                    yield from self._read(rest.strip('"'), _flat(blocks), depth + 1)
+                conditions = blocks[-1] if keyword in ("menu", "choice") else own
         yield from defined()
 
     def _lines(self, name: str) -> Iterator[tuple[str, str]]:
@@ -100,22 +100,27 @@ class Kconfig:
             text = path.read_text(encoding="utf-8", errors="replace").replace("\\\n", " ")
         except OSError:
             return
-        help_at: int | None = None
+        in_help, help_indent = False, 0
         for line in text.splitlines():
             body = line.expandtabs().strip()
             indent = len(line.expandtabs()) - len(line.expandtabs().lstrip())
-            if help_at is not None:
-                if not body or indent > help_at:
+            if in_help:
+                help_indent = help_indent or indent  # its first line says how far in a help text is
+                if not body or indent >= help_indent > 0:
                     continue
-                help_at = None
+                in_help = False
             keyword, _, rest = body.partition(" ")
             if keyword in ("help", "---help---"):
-                help_at = indent
+                in_help, help_indent = True, 0
             elif keyword in _KEYWORDS:
                 yield keyword, " ".join(rest.partition("#")[0].split())
 
 
-_PROPERTIES = frozenset({"depends", "bool", "tristate", "int", "hex", "string", "prompt", "visible"})
+def _flat(blocks: list[list[str]]) -> tuple[str, ...]:
+    return tuple(condition for block in blocks for condition in block)
+
+
+_PROPERTIES = frozenset({"depends", "bool", "tristate", "int", "hex", "string", "prompt"})
 _BLOCKS = frozenset({"config", "menuconfig", "if", "endif", "menu", "endmenu", "choice", "endchoice", "source"})
 _KEYWORDS = _PROPERTIES | _BLOCKS | {"comment"}
 

@@ -22,9 +22,7 @@ from harness.text import printable
 _SUFFIXES = (".patch", ".diff", ".mbox", ".eml")
 _MBOX = re.compile(rb"\AFrom \S+ .*\n")
 _IS_DIFF = re.compile(rb"^(?:diff --git |--- \S)", re.MULTILINE)
-_PATHS = re.compile(
-    r'^(?:(?:---|\+\+\+) "?[ab]/(?P<side>[^"\t\n]+)|(?:rename|copy) (?:from|to) "?(?P<moved>[^"\n]+))', re.MULTILINE
-)
+_MOVED = re.compile(r'^(?:rename|copy) from "?(?P<name>[^"\n]+)', re.MULTILINE)
 _HUNK = re.compile(r"^@@ -(?P<line>\d+)")
 _FAILED = re.compile(r"^error: patch failed: (?P<file>.+):(?P<line>\d+)$", re.MULTILINE)
 _ERROR = re.compile(r"^(?:error|fatal): (?P<why>.+)$", re.MULTILINE)
@@ -40,12 +38,6 @@ class Patch:
 
     def __str__(self) -> str:
         return f"{self.file.name} ({self.subject})" if self.subject else self.file.name
-
-    @property
-    def touched(self) -> set[str]:
-        """The paths that its diff names, as in the tree."""
-        found = _PATHS.finditer(self.diff.decode("utf-8", errors="surrogateescape"))
-        return {match["side"] or match["moved"] for match in found}
 
 
 def read(path: Path) -> list[Patch]:
@@ -71,7 +63,8 @@ def _files(path: Path) -> list[Path]:
         return [path]
     listing = path / "series"
     if listing.is_file():
-        names = (line.split("#")[0].split() for line in listing.read_text(encoding="utf-8").splitlines())
+        text = listing.read_text(encoding="utf-8", errors="replace")
+        names = (line.split("#")[0].split() for line in text.splitlines())
         return [path / words[0] for words in names if words]
     return sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
 
@@ -107,22 +100,35 @@ def _taken_apart(message: bytes, folder: Path) -> tuple[str, bytes]:
 def applied(patches: Sequence[Patch], tree: Path, known: Container[str]) -> Iterator[Mapping[str, Path | None]]:
     """Apply the patches, in order, to copies of the files of `tree` that they touch; `known` are the tree's files.
 
-    Gives every touched path with its copy, None where it is gone; the copies last as long as the block. Raises
-    `UsageError` naming the first patch that does not apply, with file and hunk. The tree stays as it is.
+    Gives every file that is then there with its copy, and those that are gone with None; the copies last as long as the
+    block. Raises `UsageError` naming the first patch that does not apply, with file and hunk. The tree stays as it is.
     """
     with tempfile.TemporaryDirectory(prefix="iov-harness-") as scratch:
-        folder = Path(scratch)
-        touched = sorted(set[str]().union(*(patch.touched for patch in patches)))
-        for name in touched:
-            if name in known:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(tree / name, folder / name)
+        folder = Path(scratch) / "tree"
+        folder.mkdir()
+        given: set[str] = set()
         for number, patch in enumerate(patches, 1):
+            for name in _touched(patch, folder) - given:
+                if name in known:
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(tree / name, folder / name, follow_symlinks=False)
+                given.add(name)
             done = _git("apply", "--whitespace=nowarn", cwd=folder, given=patch.diff)
             if done.returncode != 0:
                 place = _place(patch, done.stderr)
                 raise UsageError(f"patch {number} of {len(patches)}, {patch}, does not apply: {place}")
-        yield {name: folder / name if (folder / name).is_file() else None for name in touched}
+        left = {
+            str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_symlink() or path.is_file()
+        }
+        yield {**{name: None for name in given if name in known}, **left}
+
+
+def _touched(patch: Patch, folder: Path) -> set[str]:
+    """Give the files that a patch reads or writes, as git itself reads it; none for a patch that it cannot read."""
+    listed = _git("apply", "--numstat", "-z", cwd=folder, given=patch.diff).stdout
+    named = {entry.split("\t", 2)[2] for entry in listed.split("\0") if entry.count("\t") >= 2}
+    moved = {match["name"] for match in _MOVED.finditer(patch.diff.decode("utf-8", errors="replace"))}
+    return {name for name in named | moved if ".." not in Path(name).parts and not Path(name).is_absolute()}
 
 
 def _place(patch: Patch, complaint: str) -> str:
@@ -150,8 +156,8 @@ def _first_error(complaint: str) -> str:
 def _git(*words: str, cwd: Path, given: bytes = b"") -> subprocess.CompletedProcess[str]:
     # No repository that the scratch folder may lie in, and none of the user's settings, has a say.
     environment = {
-        "PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "HOME": str(cwd), "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CEILING_DIRECTORIES": str(cwd.parent),
+        "PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CEILING_DIRECTORIES": str(cwd.parent),
     }  # fmt: skip
     with tempfile.TemporaryFile() as stream:
         stream.write(given)

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import lzma
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,16 @@ _PACKAGE = "linux-source-"
 _WHOLE = "unpacked"
 """A file that says which package a source folder holds, written when all of it is there."""
 _TOP = ("Makefile", "Kconfig", "kernel", "scripts")
+
+
+def label(wanted: str) -> str:
+    """Give a short name for a source, which Kbuild, a shell and a file system take."""
+    return wanted.removeprefix(DEBIAN) if wanted.startswith(DEBIAN) else plain(Path(wanted).absolute().name or "linux")
+
+
+def plain(text: str) -> str:
+    """Give a text with nothing in it that a kernel's name or a folder that is built in may not have."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", text)[:80].lstrip("._+-") or "linux"
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,8 @@ def _own(folder: Path) -> Source:
     if lacking:
         what = "no such folder" if not tree.is_dir() else f"no kernel's source: it has no {lacking[0]}"
         raise UsageError(f"--source {folder}: {what}; give the top folder of a tree, or {DEBIAN}VERSION")
-    return Source(tree.name, tree, _described(tree), f"{tree.name}-{digest(str(tree))[:8]}")
+    name = label(str(folder))
+    return Source(name, tree, _described(tree), f"{name}-{digest(str(tree))[:8]}")
 
 
 def _described(tree: Path) -> str:
@@ -87,20 +99,29 @@ def _fetch(cache: Cache, apt: AptRoot, series: str, folder: Path) -> None:
     if name not in there:
         listed = ", ".join(one.removeprefix(_PACKAGE) for one in there) or "none"
         raise UsageError(f"--source {DEBIAN}{series}: the distribution has no {name}; it has {listed}")
+    new = folder.with_name(f"{folder.name}.new")  # what is there stays until another is whole
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, mode=0o700)
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True, mode=0o700)
         with cache.progress.task(f"{name}: download") as advance:
-            packages = apt.download([name], folder / "debs", suite=_SUITE, closure=False, advance=advance)
+            packages = apt.download([name], new / "debs", suite=_SUITE, closure=False, advance=advance)
         with cache.progress.task(f"{name}: unpack"):
-            unpack(packages, folder / "package", cache)
-            _untar(next((folder / "package").rglob(f"{name}.tar.xz")), folder)
-            shutil.rmtree(folder / "package")
-            shutil.rmtree(folder / "debs")
+            unpack(packages, new / "package", cache)
+            _untar(_archive(new / "package", name), new)
+            shutil.rmtree(new / "package")
+            shutil.rmtree(new / "debs")
+        package = ", ".join(f"{one.name} {one.version}" for one in packages)
+        (new / _WHOLE).write_text(f"{package}\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
     except OSError as error:
         raise explained(error, cache.root) from error
-    package = ", ".join(f"{one.name} {one.version}" for one in packages)
-    (folder / _WHOLE).write_text(f"{package}\n", encoding="utf-8")
+
+
+def _archive(package: Path, name: str) -> Path:
+    for path in package.rglob(f"{name}.tar.xz"):
+        return path
+    raise CouldNotRun(f"package {name} has no {name}.tar.xz in it")
 
 
 def _untar(archive: Path, to: Path) -> None:
@@ -108,7 +129,8 @@ def _untar(archive: Path, to: Path) -> None:
     command = ["tar", "-x", "--no-same-owner", "-C", str(to)]
     with lzma.open(archive) as plain, subprocess.Popen(command, stdin=subprocess.PIPE) as tar:
         assert tar.stdin is not None  # noqa: S101 - it is a pipe
-        shutil.copyfileobj(plain, tar.stdin, 1 << 20)
-        tar.stdin.close()
+        with suppress(BrokenPipeError):  # tar has ended, and has said why
+            shutil.copyfileobj(plain, tar.stdin, 1 << 20)
+            tar.stdin.close()
     if tar.returncode != 0:
-        raise CouldNotRun(f"{archive.name} cannot be unpacked: tar ended with {tar.returncode}")
+        raise CouldNotRun(f"{archive.name} cannot be unpacked to {to}: tar ended with {tar.returncode}")

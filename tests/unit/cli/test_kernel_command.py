@@ -12,7 +12,7 @@ from commandline import Terminal
 
 from harness.errors import CouldNotRun
 from harness.provision.cache import Cache
-from harness.provision.kbuild import build, tools
+from harness.provision.kbuild import build, result, tools
 from harness.provision.kbuild.arch import Arch
 
 
@@ -31,8 +31,8 @@ def built(terminal: Terminal) -> dict[str, Any]:
     }  # fmt: skip
 
     def fill(draft: Path) -> dict[str, Any]:
-        (draft / build.IMAGE).write_bytes(b"image")
-        (draft / build.CONFIG).write_text("CONFIG_PCI=y\n")
+        (draft / result.IMAGE).write_bytes(b"image")
+        (draft / result.CONFIG).write_text("CONFIG_PCI=y\n")
         return about
 
     Cache(terminal.cache).entry(build.KIND, "linux-siov+v3", "kernel linux-siov+v3", fill)

@@ -19,7 +19,7 @@ from harness.provision.cache import Cache
 
 BANNER = b"6.12.1 (x@y) #1 SMP\0"
 SH = shutil.which("sh")
-TOOLS = ("cat", "cp", "dirname", "mkdir", "readlink", "sleep", "tar")
+TOOLS = ("setpriv", "sh", "cat", "cp", "dirname", "mkdir", "readlink", "sleep", "tar")
 APT_GET = """\
 echo "$*" >>"{folder}/asked"
 wanted=

@@ -8,6 +8,7 @@ import io
 import tarfile
 from pathlib import Path
 
+import psutil
 import pytest
 import zstandard
 from makings import SH, Distribution, put
@@ -246,10 +247,11 @@ def test_a_cache_in_which_kbuild_does_not_build_is_told(world: Distribution, sou
 def test_a_build_without_end_is_given_up(
     world: Distribution, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.program("make", "exec sleep 60\n")
-    monkeypatch.setattr(guest_module, "_TIMEOUT", 0.2)
-    with pytest.raises(CouldNotRun, match=r"not built within 0\.2 s"):
+    world.program("make", f"sleep 600 & echo $! >{tmp_path}/pid; wait\n")
+    monkeypatch.setattr(guest_module, "_TIMEOUT", 0.5)
+    with pytest.raises(CouldNotRun, match=r"not built within 0\.5 s"):
         provide(world, source, dataclasses.replace(KERNEL, headers=BuildTree(tmp_path, "gcc")))
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
 
 def test_our_modules_are_known_by_name() -> None:

@@ -23,10 +23,10 @@ from harness.provision import kernel
 from harness.provision.apt import AptRoot
 from harness.provision.cache import Cache, Entry
 from harness.provision.headers import BuiltHeaders
-from harness.provision.kbuild import build, tools
+from harness.provision.kbuild import build, result, tools
 from harness.provision.kbuild.arch import foreign
-from harness.provision.kbuild.build import Order
 from harness.provision.kbuild.make import DoesNotBuild
+from harness.provision.kbuild.order import Order
 
 
 class World:
@@ -66,10 +66,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def test_a_built_kernel_is_whole_and_says_where_it_comes_from(world: World) -> None:
     entry = world.build()
-    assert (entry.path / build.IMAGE).read_text() == "image\n"
-    assert (entry.path / build.VMLINUX).stat().st_size > 0
-    assert (entry.path / build.CONFIG).read_text() == "CONFIG_PCI=y\n"
-    assert "  CC      drivers/pci/iov.o\n" in (entry.path / build.LOG).read_text()
+    assert (entry.path / result.IMAGE).read_text() == "image\n"
+    assert (entry.path / result.VMLINUX).stat().st_size > 0
+    assert (entry.path / result.CONFIG).read_text() == "CONFIG_PCI=y\n"
+    assert "  CC      drivers/pci/iov.o\n" in (entry.path / result.LOG).read_text()
     assert (entry.path / "lib/modules/7.9.0/modules.builtin").is_file()
     assert not (entry.path / "lib/modules/7.9.0/build").is_symlink()
     about = entry.about
@@ -79,7 +79,7 @@ def test_a_built_kernel_is_whole_and_says_where_it_comes_from(world: World) -> N
 
 
 def test_its_headers_are_packed_without_links(world: World, tmp_path: Path) -> None:
-    packed = world.build().path / build.HEADERS
+    packed = world.build().path / result.HEADERS
     with packed.open("rb") as stream, (tmp_path / "plain.tar").open("wb") as plain:
         zstandard.ZstdDecompressor().copy_stream(stream, plain)
     with tarfile.open(tmp_path / "plain.tar") as archive:
@@ -94,7 +94,7 @@ def test_it_can_then_be_asked_for_by_its_name(world: World) -> None:
     assert (found.name, found.release) == ("mine", "7.9.0")
     assert found.config == {"PCI": "y"}
     assert found.modules is not None
-    assert found.headers == BuiltHeaders(found.image.parent / build.HEADERS, "gcc")
+    assert found.headers == BuiltHeaders(found.image.parent / result.HEADERS, "gcc")
     assert found.origin == f"built from {world.tree}, configuration base"
     assert kernel.names(world.cache) == ["mine"]
 
@@ -107,27 +107,27 @@ def test_another_name_is_told_with_those_there_are(world: World) -> None:
 
 def test_only_what_changed_is_compiled_again(world: World) -> None:
     first = world.build()
-    assert "CC" not in (world.build().path / build.LOG).read_text()
+    assert "CC" not in (world.build().path / result.LOG).read_text()
     (world.tree / "drivers/pci/iov.c").write_text("int total = 2;\n")
     again = world.build()
-    assert "CC" in (again.path / build.LOG).read_text()
+    assert "CC" in (again.path / result.LOG).read_text()
     assert again.content != first.content
 
 
 def test_a_series_is_in_the_kernel_and_not_in_the_tree(world: World) -> None:
-    plain = (world.build().path / build.VMLINUX).read_bytes()
+    plain = (world.build().path / result.VMLINUX).read_bytes()
     patch = world.patch("int total = 1;", "int total = 12345;")
     patched = world.build(replace(world.order, series=(patch,)), "patched")
-    assert (patched.path / build.VMLINUX).read_bytes() != plain
+    assert (patched.path / result.VMLINUX).read_bytes() != plain
     assert patched.about["series"] == [{"file": "fix.patch", "subject": ""}]
     assert (world.tree / "drivers/pci/iov.c").read_text() == "int total = 1;\n"
     assert build.origin(patched).endswith("with 1 patch, configuration base")
 
 
 def test_a_kernel_without_the_series_is_built_in_the_same_folder_and_is_what_it_was(world: World) -> None:
-    plain = (world.build().path / build.VMLINUX).read_bytes()
+    plain = (world.build().path / result.VMLINUX).read_bytes()
     world.build(replace(world.order, series=(world.patch("int total = 1;", "int total = 12345;"),)), "patched")
-    assert (world.build().path / build.VMLINUX).read_bytes() == plain
+    assert (world.build().path / result.VMLINUX).read_bytes() == plain
     assert world.folder.is_dir()
 
 
@@ -145,7 +145,7 @@ def test_a_tree_that_does_not_compile_is_told_in_one_line_and_leaves_no_kernel(w
     message = str(caught.value)
     assert message.startswith("kernel mine does not build: drivers/pci/iov.c:2:")
     assert " error: expected " in message
-    assert message.endswith(f"(all of it: {world.folder / build.LOG})")
+    assert message.endswith(f"(all of it: {world.folder / result.LOG})")
     assert "\n" not in message
     assert build.found(world.cache, "mine") is None
     assert list(world.cache.root.glob(f"{build.KIND}/*")) == []
@@ -235,7 +235,7 @@ def test_a_kernel_for_another_architecture_is_kept_and_does_not_boot(world: Worl
     (world.recipes / "s390.config").write_text("CONFIG_PCI=y\n")
     arch = replace(foreign("s390"), cross="")  # the toy compiles for this one
     entry = world.build(Order(str(world.tree), arch=arch), "linux-s390")
-    assert not (entry.path / build.IMAGE).exists()
+    assert not (entry.path / result.IMAGE).exists()
     with pytest.raises(UsageError, match="kernel linux-s390 was built for s390, and does not boot here"):
         kernel.provide(world.cache, world.apt, "linux-s390")
 
@@ -255,7 +255,7 @@ def test_missing_tools_are_named_with_the_command_that_installs_them(
 
 
 def test_a_killed_harness_leaves_no_make_behind(world: World) -> None:
-    (world.tree / "Makefile").write_text("allnoconfig:\n\t@echo started >$(O)/started; sleep 600\n")
+    (world.tree / "Makefile").write_text("allnoconfig:\n\t@(sleep 600; echo $(O)) & echo $$! >$(O)/started; wait\n")
     program = (
         "import sys; from pathlib import Path; from harness.provision.kbuild.make import Make\n"
         "tree, objects = map(Path, sys.argv[1:])\n"
@@ -265,10 +265,10 @@ def test_a_killed_harness_leaves_no_make_behind(world: World) -> None:
     objects.mkdir()
     with subprocess.Popen([sys.executable, "-c", program, str(world.tree), str(objects)]) as process:
         try:
-            _until(lambda: (objects / "started").exists())
+            _until(lambda: (objects / "started").is_file() and (objects / "started").read_text().endswith("\n"))
         finally:
             process.send_signal(signal.SIGKILL)
-    _until(lambda: not _running(str(objects)))
+    _until(lambda: not _running(str(objects)) and not psutil.pid_exists(int((objects / "started").read_text())))
 
 
 def _until(condition: Callable[[], bool]) -> None:

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from harness.errors import CouldNotRun
+from harness.errors import CouldNotRun, UsageError
 from harness.provision.kbuild import farm
+from harness.provision.kbuild.farm import Farm
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def tree(tmp_path: Path) -> Path:
 @pytest.fixture
 def laid(tree: Path, tmp_path: Path) -> Path:
     """Give a farm of it, without a change."""
-    farm.lay(tmp_path / "farm", tree, farm.files(tree), {})
+    Farm(tmp_path / "farm").lay(tree, farm.files(tree), {})
     return tmp_path / "farm"
 
 
@@ -42,7 +44,7 @@ def lay_changed(tree: Path, laid: Path, **texts: str | None) -> None:
         changed[path] = copy if text is not None else None
         if text is not None:
             copy.write_text(text)
-    farm.lay(laid, tree, farm.files(tree), changed)
+    Farm(laid).lay(tree, farm.files(tree), changed)
 
 
 def test_every_file_is_a_link(tree: Path, laid: Path) -> None:
@@ -56,7 +58,7 @@ def test_every_file_is_a_link(tree: Path, laid: Path) -> None:
 
 def test_a_source_that_has_moved_is_followed(tree: Path, laid: Path, tmp_path: Path) -> None:
     moved = tree.rename(tmp_path / "elsewhere")
-    farm.lay(laid, moved, farm.files(moved), {})
+    Farm(laid).lay(moved, farm.files(moved), {})
     assert (laid / "drivers/pci/iov.c").read_text() == "drivers/pci/iov.c\n"
 
 
@@ -68,8 +70,8 @@ def test_a_change_in_the_source_is_seen_at_once(tree: Path, laid: Path) -> None:
 def test_files_that_come_and_go_do_so_in_the_farm(tree: Path, laid: Path) -> None:
     (tree / "drivers/pci/siov.c").write_text("new\n")
     (tree / "scripts/run.sh").unlink()
-    farm.lay(laid, tree, farm.files(tree), {})
-    assert (laid / "drivers/pci/siov.c").is_symlink()
+    Farm(laid).lay(tree, farm.files(tree), {})
+    assert (laid / "drivers/pci/siov.c").read_text() == "new\n"
     assert not (laid / "scripts/run.sh").is_symlink()
 
 
@@ -113,13 +115,68 @@ def test_what_a_series_removes_is_gone_and_comes_back(tree: Path, laid: Path) ->
     lay_changed(tree, laid, iov=None)
     assert not (laid / "drivers/pci/iov.c").is_symlink()
     lay_changed(tree, laid)
+    assert (laid / "drivers/pci/iov.c").read_text() == "drivers/pci/iov.c\n"
+
+
+@pytest.mark.parametrize("between", ["patched\n", None])
+def test_what_comes_back_is_newer_than_what_was_built_without_it(tree: Path, laid: Path, between: str | None) -> None:
+    os.utime(tree / "drivers/pci/iov.c", (1000, 1000))
+    lay_changed(tree, laid, iov="patched\n")
+    lay_changed(tree, laid, iov=None)
+    lay_changed(tree, laid, iov=between)
+    lay_changed(tree, laid)
+    assert (laid / "drivers/pci/iov.c").read_text() == "drivers/pci/iov.c\n"
+    assert (laid / "drivers/pci/iov.c").stat().st_mtime > 1000
+
+
+def test_a_file_that_was_replaced_by_an_old_one_is_newer_than_what_was_built(tree: Path, laid: Path) -> None:
+    (tree / "new").write_text("another release\n")
+    os.utime(tree / "new", (1000, 1000))
+    (tree / "new").rename(tree / "drivers/pci/iov.c")
+    Farm(laid).lay(tree, farm.files(tree), {})
+    assert (laid / "drivers/pci/iov.c").read_text() == "another release\n"
+    assert (laid / "drivers/pci/iov.c").stat().st_mtime > 1000
+
+
+def test_what_did_not_change_stays_as_it_was(tree: Path, laid: Path) -> None:
+    before = (laid / "drivers/pci/iov.c").lstat().st_mtime_ns
+    Farm(laid).lay(tree, farm.files(tree), {})
+    assert (laid / "drivers/pci/iov.c").lstat().st_mtime_ns == before
     assert (laid / "drivers/pci/iov.c").is_symlink()
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"Makefile": 1}'])
+def test_a_memory_that_is_damaged_is_none(tree: Path, laid: Path, damage: str) -> None:
+    (laid.parent / "farm.json").write_text(damage)
+    Farm(laid).lay(tree, farm.files(tree), {})
+    assert (laid / "drivers/pci/iov.c").read_text() == "drivers/pci/iov.c\n"
+
+
+def test_a_folder_that_became_a_file_is_one(tree: Path, laid: Path) -> None:
+    shutil.rmtree(tree / "drivers/pci")
+    (tree / "drivers/pci").write_text("a file\n")
+    (tree / "scripts/again.c").unlink()
+    (tree / "dts").unlink()
+    Farm(laid).lay(tree, farm.files(tree), {})
+    assert (laid / "drivers/pci").read_text() == "a file\n"
+
+
+def test_a_link_of_the_source_leads_to_the_changed_file(tree: Path, laid: Path) -> None:
+    lay_changed(tree, laid, iov="patched\n")
+    assert (laid / "scripts/again.c").read_text() == "patched\n"
+    assert (laid / "dts/iov.c").read_text() == "patched\n"
+
+
+@pytest.mark.parametrize("name", [".source/Makefile", "dts/evil.c"])
+def test_a_change_beyond_a_link_is_refused(tree: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"the series changes {name}, which is beyond a symbolic link"):
+        farm.check(farm.files(tree), ["drivers/pci/iov.c", name], tree)
 
 
 def test_a_new_mode_is_a_change(tree: Path, laid: Path) -> None:
     lay_changed(tree, laid, iov="patched\n")
     (laid.parent / "copy-iov").chmod(0o755)
-    farm.lay(laid, tree, farm.files(tree), {"drivers/pci/iov.c": laid.parent / "copy-iov"})
+    Farm(laid).lay(tree, farm.files(tree), {"drivers/pci/iov.c": laid.parent / "copy-iov"})
     assert os.access(laid / "drivers/pci/iov.c", os.X_OK)
 
 

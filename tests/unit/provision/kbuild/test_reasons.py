@@ -42,6 +42,21 @@ config HIDDEN
 \tbool
 \tdepends on PCI
 
+comment "only with modules"
+\tdepends on MODULES
+
+config AFTER_COMMENT
+\tbool "after a comment"
+
+config HELPED
+\tbool "with an odd help text"
+\thelp
+\tif NOTHING holds
+\tconfig AND_MORE
+
+config EXPERTS
+\tbool "for few" if EXPERT
+
 config MODERN
 \tbool "with a condition of today"
 \tdepends on PCI if HIDDEN
@@ -105,6 +120,17 @@ def test_conditions_of_blocks_and_files_above_count(kconfig: Kconfig, config: di
 
 def test_nothing_of_a_block_holds_after_its_end(kconfig: Kconfig) -> None:
     assert kconfig.reason("AFTER", {}) == "Kconfig tells no reason"
+
+
+def test_nothing_of_a_comment_or_of_a_help_text_holds(kconfig: Kconfig) -> None:
+    assert kconfig.reason("AFTER_COMMENT", {}) == "Kconfig tells no reason"
+    assert kconfig.reason("HELPED", {}) == "Kconfig tells no reason"
+    assert not kconfig.knows("AND_MORE")
+
+
+def test_a_prompt_that_is_not_shown_is_the_reason(kconfig: Kconfig) -> None:
+    assert kconfig.reason("EXPERTS", {}) == "it depends on EXPERT (here EXPERT=n)"
+    assert kconfig.reason("EXPERTS", {"EXPERT": "y"}) == "Kconfig tells no reason"
 
 
 def test_every_place_of_a_symbol_counts(kconfig: Kconfig) -> None:

@@ -74,7 +74,7 @@ def outcome(where: Path, tree: Path) -> dict[str, str | None]:
         return {name: copy.read_text(encoding="utf-8") if copy else None for name, copy in changed.items()}
 
 
-EXPECTED = {"pci/iov.c": edited(3, 30), "pci/old.c": None, "pci/siov.c": None, "pci/scalable.c": "siov\n"}
+EXPECTED = {"pci/iov.c": edited(3, 30), "pci/old.c": None, "pci/scalable.c": "siov\n"}
 
 
 def test_numbered_patches_are_applied_in_their_order(repository: Path, tree: Path, tmp_path: Path) -> None:
@@ -162,6 +162,43 @@ def test_a_patch_reaches_nothing_outside_the_tree(tree: Path, tmp_path: Path) ->
     with pytest.raises(UsageError, match=r"does not apply: \.\./victim: No such file"):
         outcome(tmp_path / "out", tree)
     assert victim.read_text() == "whole\n"
+
+
+@pytest.mark.parametrize(
+    ("diff", "expected"),
+    [
+        (
+            "diff --git i/README w/README\n--- i/README\n+++ w/README\n@@ -1 +1 @@\n-read\n+write\n",
+            {"README": "write\n"},
+        ),
+        ("--- linux.orig/README\n+++ linux/README\n@@ -1 +1 @@\n-read\n+write\n", {"README": "write\n"}),
+        ("diff --git a/empty.h b/empty.h\nnew file mode 100644\nindex 0000000..e69de29\n", {"empty.h": ""}),
+        ("diff --git a/README b/README\nold mode 100644\nnew mode 100755\n", {"README": "read\n"}),
+        ("--- a/README\n+++ b/README\n@@ -1 +1,2 @@\n read\n+++ b/../../evil\n", {"README": "read\n++ b/../../evil\n"}),
+    ],
+    ids=["mnemonic prefix", "quilt's prefix", "empty file", "mode", "a line like a header"],
+)
+def test_what_git_applies_is_what_has_changed(
+    tmp_path: Path, tree: Path, diff: str, expected: dict[str, str | None]
+) -> None:
+    put(tmp_path / "one.patch", diff)
+    assert outcome(tmp_path / "one.patch", tree) == expected
+
+
+def test_a_link_that_a_patch_makes_stays_a_link(tmp_path: Path, tree: Path) -> None:
+    diff = "diff --git a/link b/link\nnew file mode 120000\nindex 0000000..1234567\n--- /dev/null\n+++ b/link\n"
+    put(tmp_path / "one.patch", f"{diff}@@ -0,0 +1 @@\n+/etc/hostname\n\\ No newline at end of file\n")
+    with series.applied(series.read(tmp_path / "one.patch"), tree, farm.files(tree)) as changed:
+        (copy,) = changed.values()
+        assert copy is not None
+        assert str(copy.readlink()) == "/etc/hostname"
+
+
+def test_a_quilt_list_that_is_no_text_is_told(tmp_path: Path) -> None:
+    put(tmp_path / "out/a.patch", "--- a/README\n+++ b/README\n@@ -1 +1 @@\n-read\n+write\n")
+    (tmp_path / "out/series").write_bytes(b"\xff\xfe\n")
+    with pytest.raises(UsageError, match="No such file or directory"):
+        series.read(tmp_path / "out")
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty folder", "text", "empty file"])

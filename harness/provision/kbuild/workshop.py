@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The folder that a kernel is built in, which stays for the next build from the same source and configuration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import CouldNotRun, UsageError
+from harness.provision import kconfig
+from harness.provision.cache import BUILDS, Cache
+from harness.provision.kbuild import farm, fragments, make, series, tools
+from harness.provision.kbuild.farm import Farm
+from harness.provision.kbuild.make import Make
+from harness.provision.kbuild.order import Inputs
+from harness.provision.kbuild.reasons import Kconfig
+from harness.provision.kbuild.source import Source
+
+CCACHE = f"{BUILDS}/ccache"
+"""The folder of ccache's own, in the cache, and the lock under which it is in use."""
+_CCACHE_SIZE = "5G"
+
+
+class Workshop:
+    """One build in its folder, which nobody else may use meanwhile."""
+
+    def __init__(self, cache: Cache, name: str, inputs: Inputs, source: Source, folder: Path) -> None:
+        make.check_place(folder, f"kernel {name}")
+        self._cache, self._name, self._inputs, self._source = cache, name, inputs, source
+        self._arch = inputs.order.arch
+        self._farm = Farm(folder / "tree")
+        self._steps = folder / "steps"
+        self._unfinished = folder / "unfinished"
+        self.objects = folder / "objects"
+        self.log = folder / "build.log"
+        self.tree = self._farm.root
+        if self._unfinished.exists():
+            # It was killed, with all that it had started: a file may be half written. ccache remembers the others.
+            shutil.rmtree(self.objects, ignore_errors=True)
+        self.objects.mkdir(parents=True, exist_ok=True)
+        os.utime(folder)
+        self.log.write_bytes(b"")
+        variables = {"ARCH": self._arch.name, "CC": tools.compiler(self._arch), "LOCALVERSION": ""}
+        if self._arch.cross:
+            variables["CROSS_COMPILE"] = self._arch.cross
+        self.make = Make(self.tree, self.objects, variables, self.log, self._environment())
+
+    def build(self, jobs: int) -> list[str]:
+        """Build; gives the optional symbols that the tree does not know. Raises as `kbuild.build.build`."""
+        self._lay_out()
+        with self._whole():
+            skipped = self._configure()
+            self._compile(jobs)
+        return skipped
+
+    @property
+    def gcc(self) -> str:
+        """The compiler alone, without ccache."""
+        return self.make.variables["CC"].split()[-1]
+
+    @property
+    def release(self) -> str:
+        """What `uname -r` will say."""
+        return (self.objects / "include/config/kernel.release").read_text(encoding="utf-8").strip()
+
+    def _lay_out(self) -> None:
+        """Make the farm show the source with the series applied; nothing of it changes where that fails."""
+        tree = self._source.tree
+        dirt = farm.dirt(tree)
+        if dirt:
+            raise UsageError(
+                f"--source {tree}: it was built in ({dirt} is there), and cannot be built from elsewhere; "
+                f"run make ARCH={self._arch.name} mrproper in it first"
+            )
+        try:
+            names = farm.files(tree)
+            with series.applied(self._inputs.patches, tree, names) as changed:
+                farm.check(names, changed, tree)
+                self._farm.lay(tree, names, changed)
+        except OSError as error:
+            if str(error.filename).startswith(str(tree)):
+                raise CouldNotRun(f"source {error.filename}: {error.strerror}") from error
+            raise
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Note, as long as the block runs, that it may leave something half done if it is killed."""
+        self._unfinished.touch()
+        try:
+            yield
+        finally:
+            self._unfinished.unlink(missing_ok=True)  # make has ended, and removed what it had not finished
+
+    def _configure(self) -> list[str]:
+        """Make the configuration, and give the optional symbols that the tree does not know."""
+        wishes = self.objects.parent / "wishes"
+        wishes.write_text(fragments.text(self._inputs.wishes), encoding="utf-8")
+        self.make.run("allnoconfig", KCONFIG_ALLCONFIG=str(wishes))
+        config = kconfig.parse((self.objects / ".config").read_text(encoding="utf-8"))
+        return fragments.check(self._name, self._inputs.wishes, config, Kconfig(self.tree, self._arch.name))
+
+    def _compile(self, jobs: int) -> None:
+        progress = self._cache.progress
+        text = self._steps.read_text(encoding="ascii").strip() if self._steps.is_file() else ""
+        expected = int(text) if text.isdecimal() else 0
+        with progress.task(f"kernel {self._name}: build") as advance:
+            done = self.make.run(*self._arch.targets, jobs=jobs, steps=make.told(progress.note, advance, expected))
+        if done > expected:
+            self._steps.write_text(f"{done}\n", encoding="ascii")
+
+    def _environment(self) -> Mapping[str, str]:
+        folder = self._cache.root / CCACHE
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.utime(folder)
+        # Never the depend mode: it takes an old object for a new one where a source has .incbin, as piggy.S, which
+        # holds the compressed kernel.
+        return {
+            "CCACHE_DIR": str(folder), "CCACHE_MAXSIZE": _CCACHE_SIZE, "CCACHE_NODEPEND": "1",
+            "CCACHE_CONFIGPATH": os.devnull,
+            # Part of the image: the user's own names would make no two builds alike.
+            "KBUILD_BUILD_USER": "iov-harness", "KBUILD_BUILD_HOST": "iov-harness",
+        }  # fmt: skip
