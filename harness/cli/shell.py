@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from harness.cli import complete, flags, output, terminal
-from harness.errors import GuestFailure, UsageError
+from harness.errors import GuestFailure, HarnessError, UsageError
 from harness.machine import record
 from harness.machine.introspection import debug_info
 from harness.machine.machine import Machine
@@ -78,7 +78,8 @@ def _run_and_look(machine: Machine, command: list[str] | None, *, as_json: bool)
             status = _work(machine, command) if command or not sys.stdin.isatty() else int(Exit.OK)
     except GuestFailure:
         if machine.health.exit is None:
-            introspection.show(machine, as_json=as_json)
+            with suppress(HarnessError, GuestFailure):  # what is wrong with the guest is on its way to the user already
+                introspection.show(machine, as_json=as_json)
         raise
     introspection.show(machine, as_json=as_json)
     return status

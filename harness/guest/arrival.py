@@ -33,6 +33,7 @@ from harness.guest.uevents import Uevent, Uevents
 
 _SLOTS = "/sys/bus/pci/slots"
 _DRIVERS_PROBE = "/sys/bus/pci/drivers_probe"
+_DRIVERS_AUTOPROBE = "/sys/bus/pci/drivers_autoprobe"
 _RELEASE = "/proc/sys/kernel/osrelease"
 _ALIASES = "/etc/iov-harness/pci-aliases"
 """What the drivers of this guest's kernel want, built in or not (harness/provision/initramfs.py)."""
@@ -95,7 +96,8 @@ def _join_probes(on: Agent, bdf: Bdf, release: str, deadline: Deadline) -> None:
         if loaded.errno == 0:
             on.call(agent.remove(module.replace("-", "_")))
             return
-    on.call(agent.write(_DRIVERS_PROBE, str(bdf).encode()), timeout=deadline.remaining())
+    if _text(on, _DRIVERS_AUTOPROBE, deadline) != "0":  # or nothing is to be probed
+        on.call(agent.write(_DRIVERS_PROBE, str(bdf).encode()), timeout=deadline.remaining())
 
 
 def _join_probe(on: Agent, function: Function, deadline: Deadline) -> None:

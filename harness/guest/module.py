@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.errors import UsageError
 from harness.guest import agent
 from harness.guest.agent import Agent
 from harness.guest.guest import Guest
@@ -25,12 +26,16 @@ class Module:
 
 def load(guest: Guest, file: Path, **parameters: str | int) -> Module:
     """Copy a .ko into a guest and load it, with one finit_module(2). Raises `GuestErrno` where the kernel refuses."""
+    words = " ".join(_words(parameters))
     there = f"/tmp/{file.name}"  # noqa: S108 - the guest's, and the test's alone
     guest.put(file.read_bytes(), there)
-    guest.agent.call(agent.insert(there, " ".join(_words(parameters)))).value()
+    guest.agent.call(agent.insert(there, words)).value()
     return Module(guest.agent, file.stem.replace("-", "_"))  # as scripts/Makefile.lib does (name-fix)
 
 
 def _words(parameters: dict[str, str | int]) -> list[str]:
-    """Give the parameters as kernel/params.c reads them: a value between quotes may hold spaces."""
+    """Give the parameters as kernel/params.c reads them: a value between quotes may hold spaces, but no quotes."""
+    for name, value in parameters.items():
+        if '"' in f"{name}{value}":
+            raise UsageError(f"module parameter {name}={value}: a kernel cannot read a quotation mark in it")
     return [f'{name}="{int(value) if isinstance(value, bool) else value}"' for name, value in parameters.items()]

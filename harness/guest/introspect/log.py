@@ -11,6 +11,8 @@ from harness.text import decoded
 
 _SIZE_BITS = 25
 """log2 of the bytes of the log: the most that CONFIG_LOG_BUF_SHIFT allows (init/Kconfig)."""
+_DESCRIPTOR_BITS = _SIZE_BITS - 5
+"""log2 of the records of the log: it has one for 2^5 bytes (kernel/printk/printk.c, PRB_AVGBITS)."""
 _ID_MASK = (1 << 62) - 1
 """Of a descriptor's state: its number (kernel/printk/printk_ringbuffer.h, DESC_ID_MASK)."""
 
@@ -26,7 +28,8 @@ def _check_size(program: Program) -> None:
     ring = program["prb"].desc_ring
     bits = ring.count_bits.value_()
     span = (ring.head_id.counter.value_() - ring.tail_id.counter.value_()) & _ID_MASK
-    if max(bits, program["prb"].text_data_ring.size_bits.value_()) > _SIZE_BITS or span >= 1 << bits:
+    size_bits = program["prb"].text_data_ring.size_bits.value_()
+    if size_bits > _SIZE_BITS or bits > _DESCRIPTOR_BITS or span >= 1 << bits:
         raise KernelNonsense(f"the kernel's log says that it has {span} records of 2^{bits}")
 
 

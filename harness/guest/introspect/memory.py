@@ -67,7 +67,7 @@ def subsystem(program: Program) -> Object:
     for found in entries(program["bus_kset"].list, "struct subsys_private", "subsys.kobj.entry", "buses"):
         if found.bus == bus:
             return found
-    raise LookupError("no PCI bus is registered")
+    raise KernelNonsense("the kernel's list of buses has no PCI bus")
 
 
 def text(pointer: Object) -> str:

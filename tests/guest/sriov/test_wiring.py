@@ -21,8 +21,8 @@ OF_MODULES = "a module's functions have no names here: the debug information is 
 
 
 OPTIONS = {
-    "nvme": "BLK_DEV_NVME", "ena": "ENA_ETHERNET", "pci-pf-stub": "PCI_PF_STUB", "igb": "IGB", "virtio-pci": "VIRTIO_PCI",
-    "pcieport": "PCIEPORTBUS",
+    "nvme": "BLK_DEV_NVME", "ena": "ENA_ETHERNET", "pci-pf-stub": "PCI_PF_STUB", "igb": "IGB",
+    "virtio-pci": "VIRTIO_PCI", "pcieport": "PCIEPORTBUS",
 }  # fmt: skip
 """What a kernel is configured with where it has these drivers."""
 

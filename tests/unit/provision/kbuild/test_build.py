@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import tarfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -284,3 +286,81 @@ def _running(word: str) -> bool:
         for process in psutil.process_iter(["cmdline"])
         if process.info["cmdline"]
     )
+
+
+def test_a_kernel_in_use_is_neither_pruned_nor_replaced(world: World) -> None:
+    world.build()
+    world.cache.release()
+    other = Cache(world.cache.root)
+    assert kernel.provide(other, world.apt, "mine").release == "7.9.0"
+    removed, busy = world.cache.prune(0)
+    assert "mine" not in {entry.key for entry in removed}
+    assert "mine" in {entry.key for entry in busy}
+    other.release()
+    world.cache.prune(0)
+    assert build.found(world.cache, "mine") is None
+
+
+def test_of_two_that_want_the_same_kernel_one_builds_it(world: World) -> None:
+    (world.recipes / "7.9-base.toml").write_text(f'summary = "a kernel"\nsource = "{world.tree}"\n')
+    caches = [Cache(world.cache.root) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda cache: kernel.provide(cache, world.apt, "7.9-base"), caches))
+    assert made[0].content == made[1].content
+    assert (world.folder / "build.log").read_text().count("  CC ") == 1
+
+
+def test_an_incbin_is_not_remembered_by_ccache(world: World) -> None:
+    """The compressed kernel comes into the image by one: with an old object it would be another kernel's."""
+    if not tools.has_ccache():
+        pytest.skip("there is no ccache here")
+    (world.tree / "drivers/pci/iov.c").write_text('__asm__(".incbin \\"drivers/pci/data\\"");\n')
+    (world.tree / "drivers/pci/data").write_text("one")
+    first = (world.build().path / result.VMLINUX).read_bytes()
+    (world.tree / "drivers/pci/data").write_text("two")
+    os.utime(world.tree / "drivers/pci/iov.c")
+    assert b"one" in first
+    assert b"two" in (world.build().path / result.VMLINUX).read_bytes()
+
+
+def test_what_the_user_has_in_the_environment_does_not_shape_the_kernel(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = (world.build().path / result.CONFIG).read_text()
+    for name in ("KCONFIG_CONFIG", "CROSS_COMPILE", "LLVM", "KCFLAGS", "MAKEFLAGS", "CCACHE_DEPEND", "O", "ARCH"):
+        monkeypatch.setenv(name, "/nonsense")
+    assert (world.build().path / result.CONFIG).read_text() == plain
+
+
+def test_a_build_that_was_killed_is_begun_anew(world: World) -> None:
+    world.build()
+    (world.folder / "unfinished").touch()
+    (world.folder / "objects/iov.o").write_bytes(b"half of an objec")
+    future = time.time() + 1000
+    os.utime(world.folder / "objects/iov.o", (future, future))
+    assert b"half" not in (world.build().path / result.VMLINUX).read_bytes()
+    assert not (world.folder / "unfinished").exists()
+
+
+def test_a_source_that_cannot_be_read_is_no_fault_of_the_cache(world: World) -> None:
+    (world.tree / "drivers/pci/iov.c").unlink()
+    (world.tree / "drivers/pci/iov.c").symlink_to("/nowhere")
+    patch = world.patch("int total = 1;", "int total = 2;")
+    with pytest.raises((CouldNotRun, UsageError), match=r"iov\.c"):
+        world.build(replace(world.order, series=(patch,)))
+
+
+@pytest.mark.parametrize("folder", ["my linux", "a:b", "$(touch x)", "."])
+def test_a_source_folder_may_have_any_name(world: World, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if folder == ".":
+        monkeypatch.chdir(world.tree)
+        order = Order(".")
+        assert order.default_name == "linux-base"
+    else:
+        order = Order(str(world.tree.rename(world.tree.parent / folder)))
+    assert world.build(order, build.check_name(order.default_name)).about["release"] == "7.9.0"
+
+
+def test_a_cache_in_which_kbuild_does_not_build_is_told(world: World, tmp_path: Path) -> None:
+    with pytest.raises(CouldNotRun, match=r"kbuild refuses the path .*: set IOV_HARNESS_CACHE_DIR to one without"):
+        build.build(Cache(tmp_path / "a cache"), world.apt, "mine", world.order)
