@@ -32,9 +32,10 @@ rwsem_down_write_slowpath() (rwsem.c) with their kin.
 class Task:
     """A task in uninterruptible sleep, innermost frame first.
 
-    `waits_for` is the mutex or semaphore for which it waits, by its symbol or else its address, None where it waits
-    for something else; `held_by` is the process id of who has it. `held_locks` are all that the task holds, by the
-    names of their classes, where the kernel has lockdep; else those of them for which other blocked tasks wait.
+    `waits_for` is the mutex or semaphore for which it waits, None where it waits for something else; `held_by` is the
+    process id of who has it. Where the kernel has lockdep, locks go by the names of their classes, and `held_locks` are
+    all that the task holds (lockdep counts the one that it waits for). Elsewhere they go by their symbol or else their
+    address, and `held_locks` are those for which other blocked tasks wait.
     """
 
     pid: int
@@ -70,7 +71,7 @@ def _task(program: Program, task: Object) -> Task:
         pid=task.pid.value_(),
         comm=array_text(task.comm.read_()),
         stack=tuple(printable(frame.name) for frame in frames),
-        waits_for=None if lock is None else symbol(program, lock.value_()),
+        waits_for=None if lock is None else _name(lock),
         held_by=None if lock is None else _holder(lock),
         held_locks=_of_lockdep(task),
     )
@@ -85,6 +86,14 @@ def _awaited(frames: list[StackFrame]) -> Object | None:
                 if lock.type_.type_name() in _OWNERS and lock:
                     return lock.read_()
     return None
+
+
+def _name(lock: Object) -> str:
+    """Give the name by which lockdep knows a lock, and without lockdep its symbol or address."""
+    if lock.type_.type.has_member("dep_map"):
+        with suppress(FaultError):
+            return text(lock.dep_map.name)
+    return symbol(lock.prog_, lock.value_())
 
 
 def _holder(lock: Object) -> int | None:

@@ -13,7 +13,7 @@ from harness.provision.kbuild.arch import NATIVE, Arch
 from harness.provision.kbuild.fragments import Wish
 from harness.provision.kbuild.series import Patch
 
-_FORMAT = 1
+_FORMAT = 2
 """Part of what a kernel was made of: another number makes all kernels with a recipe be built anew."""
 
 
