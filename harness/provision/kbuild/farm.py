@@ -37,7 +37,7 @@ def files(tree: Path) -> frozenset[str]:
     """
     if (tree / ".git").exists():
         command = ["git", "-C", str(tree), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        done = subprocess.run(command, capture_output=True, env=_without_git(), check=False)
+        done = subprocess.run(command, capture_output=True, env=without_git(), check=False)
         if done.returncode != 0:
             why = done.stderr.decode(errors="replace").strip().partition("\n")[0]
             raise CouldNotRun(f"source {tree}: git does not list its files: {why}")
@@ -175,6 +175,6 @@ def _entries(folder: str) -> Iterator[tuple[str, bool]]:
                     yield entry.path[below:], entry.is_symlink()
 
 
-def _without_git() -> dict[str, str]:
+def without_git() -> dict[str, str]:
     """Give the environment less what a git around us, such as one that runs a hook, says of its own repository."""
     return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

@@ -19,8 +19,9 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.text import printable
 
-_SUFFIXES = (".patch", ".diff", ".mbox", ".eml")
-_MBOX = re.compile(rb"\AFrom \S+ .*\n")
+_SUFFIXES = (".patch", ".diff", ".mbox", ".mbx", ".eml")
+_LARGEST = 64 * 1024 * 1024
+"""Bytes of one file of a series: a device or a disk image given by mistake is not read into memory."""
 _IS_DIFF = re.compile(rb"^(?:diff --git |--- \S)", re.MULTILINE)
 _MOVED = re.compile(r'^(?:rename|copy) from "?(?P<name>[^"\n]+)', re.MULTILINE)
 _HUNK = re.compile(r"^@@ -(?P<line>\d+)")
@@ -62,24 +63,26 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     listing = path / "series"
-    if listing.is_file():
-        text = listing.read_text(encoding="utf-8", errors="replace")
-        names = (line.split("#")[0].split() for line in text.splitlines())
-        return [path / words[0] for words in names if words]
-    return sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
+    if not listing.is_file():
+        return sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
+    text = listing.read_text(encoding="utf-8", errors="replace")
+    lines = [words for line in text.splitlines() if (words := line.split("#")[0].split())]
+    odd = next((words for words in lines if words[1:] not in ([], ["-p1"])), None)
+    if odd is not None:
+        raise UsageError(f"--series {listing}: {' '.join(odd)[:80]!r}: patches are applied with -p1 and forwards only")
+    return [path / words[0] for words in lines]
 
 
 def _patches(file: Path) -> Iterator[Patch]:
-    content = file.read_bytes()
+    if (not file.is_file() and file.exists()) or file.stat().st_size > _LARGEST:
+        raise UsageError(f"--series {file}: no file of patches, or one of more than {_LARGEST >> 20} MiB")
     with tempfile.TemporaryDirectory(prefix="iov-harness-") as scratch:
         folder = Path(scratch)
-        if not _MBOX.match(content):
-            messages = [content]
-        else:
-            done = _git("mailsplit", f"-o{folder}", str(file.absolute()), cwd=folder)
-            if done.returncode != 0:
-                raise UsageError(f"--series {file} cannot be taken apart as an mbox: {_first_error(done.stderr)}")
-            messages = [message.read_bytes() for message in sorted(folder.iterdir())]
+        # -b: a file that does not begin as an mbox does is one mail, or one diff.
+        done = _git("mailsplit", "-b", f"-o{folder}", str(file.absolute()), cwd=folder)
+        if done.returncode != 0:
+            raise UsageError(f"--series {file}: git takes no mails or patches from it: {_first_error(done.stderr)}")
+        messages = [message.read_bytes() for message in sorted(folder.iterdir())]
         for message in messages:
             subject, diff = _taken_apart(message, folder)
             if _IS_DIFF.search(diff):

@@ -16,6 +16,8 @@ from pathlib import Path
 from harness.errors import CouldNotRun, UsageError
 from harness.provision.apt import AptRoot, unpack
 from harness.provision.cache import BUILDS, Cache, digest, explained
+from harness.provision.kbuild import farm
+from harness.text import printable
 
 DEBIAN = "debian:"
 _SUITE = "trixie-backports"
@@ -85,12 +87,20 @@ def _own(folder: Path) -> Source:
 
 
 def _described(tree: Path) -> str:
-    """Say what a folder holds: its path, and for a git tree the commit, `-dirty` where it has been changed since."""
-    command = ["git", "-C", str(tree), "describe", "--always", "--dirty", "--long", "--abbrev=12"]
+    """Say what a folder holds: its path, and for a git tree the commit, `-dirty` where something has been changed."""
     if not (tree / ".git").exists() or shutil.which("git") is None:
         return str(tree)
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    return f"{tree} {done.stdout.strip()}".strip()
+    commit = _git(tree, "describe", "--always", "--long", "--abbrev=12")
+    dirty = "-dirty" if _git(tree, "status", "--porcelain") else ""
+    return f"{tree} {commit}{dirty}".strip()
+
+
+def _git(tree: Path, *words: str) -> str:
+    environment = {**farm.without_git(), "GIT_OPTIONAL_LOCKS": "0"}  # nothing is written, not even git's own index
+    done = subprocess.run(
+        ["git", "-C", str(tree), *words], env=environment, capture_output=True, text=True, errors="replace", check=False
+    )
+    return printable(done.stdout.strip())
 
 
 def _fetch(cache: Cache, apt: AptRoot, series: str, folder: Path) -> None:

@@ -194,6 +194,31 @@ def test_a_link_that_a_patch_makes_stays_a_link(tmp_path: Path, tree: Path) -> N
         assert str(copy.readlink()) == "/etc/hostname"
 
 
+def test_a_mail_with_carriage_returns_is_read(tmp_path: Path, tree: Path) -> None:
+    mail = "From: A <a@example.org>\nSubject: [PATCH] PCI: one\n\nText.\n---\n"
+    diff = "--- a/README\n+++ b/README\n@@ -1 +1 @@\n-read\n+write\n"
+    (tmp_path / "one.eml").write_bytes((mail + diff).replace("\n", "\r\n").encode())
+    (patch,) = series.read(tmp_path / "one.eml")
+    assert patch.subject == "PCI: one"
+    assert outcome(tmp_path / "one.eml", tree) == {"README": "write\n"}
+
+
+@pytest.mark.parametrize("options", ["-R", "-p0", "-p1 -R"])
+def test_a_quilt_list_with_options_is_refused(tmp_path: Path, options: str) -> None:
+    put(tmp_path / "out/series", f"a.patch {options}\n")
+    with pytest.raises(UsageError, match=f"'a.patch {options}': patches are applied with -p1 and forwards only"):
+        series.read(tmp_path / "out")
+
+
+def test_what_is_no_file_or_too_large_is_not_read(tmp_path: Path) -> None:
+    large = tmp_path / "large.patch"
+    with large.open("wb") as stream:
+        stream.truncate(65 << 20)
+    for path in (large, Path("/dev/zero")):
+        with pytest.raises(UsageError, match=f"--series {path}: no file of patches, or one of more than 64 MiB"):
+            series.read(path)
+
+
 def test_a_quilt_list_that_is_no_text_is_told(tmp_path: Path) -> None:
     put(tmp_path / "out/a.patch", "--- a/README\n+++ b/README\n@@ -1 +1 @@\n-read\n+write\n")
     (tmp_path / "out/series").write_bytes(b"\xff\xfe\n")
