@@ -91,7 +91,7 @@ def check(name: str, wishes: Iterable[Wish], config: KernelConfig, kconfig: Kcon
     refused = {wish: kconfig.reason(wish.symbol, config) for wish in dropped if wish.symbol not in skipped}
     if refused:
         lines = [f"{wish}: {reason}" for wish, reason in refused.items()]
-        what = f"{lines[0]}" if len(lines) == 1 else f"{len(lines)} wishes"
-        detail = "\n".join(lines) if len(lines) > 1 else ""
-        raise CouldNotRun(f"kernel {name}: its tree drops, of its configuration, {what}", detail=detail)
+        if len(lines) == 1:
+            raise CouldNotRun(f"kernel {name}: Kconfig drops {lines[0]}")
+        raise CouldNotRun(f"kernel {name}: Kconfig drops {len(lines)} wishes:", detail="\n".join(lines))
     return skipped

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,9 @@ from harness.provision.kbuild import build, result, tools
 from harness.provision.kbuild.arch import foreign
 from harness.provision.kbuild.make import DoesNotBuild
 from harness.provision.kbuild.order import Order
+
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no compiler here")
 
 
 class World:
