@@ -31,7 +31,6 @@ from harness.provision.kbuild.arch import foreign
 from harness.provision.kbuild.make import DoesNotBuild
 from harness.provision.kbuild.order import Order
 
-
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no compiler here")
 
 
