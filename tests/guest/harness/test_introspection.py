@@ -28,14 +28,15 @@ SILENT_SECONDS = 4
 STAMP = re.compile(r"\[ *\d+\.\d{6}\] ")
 
 
-def blocked(introspection: KernelState, function: str) -> Task:
-    """Wait until a task is blocked in a function of the kernel."""
-    deadline = Deadline(30, f"a task that is blocked in {function}()")
+def blocked(introspection: KernelState, *functions: str) -> list[Task]:
+    """Wait until a task is blocked in each of these functions of the kernel, all in one moment, and give them."""
+    deadline = Deadline(30, f"tasks that are blocked in {' and '.join(functions)}")
     while True:
         deadline.check()
-        for task in introspection.blocked_tasks():
-            if function in task.stack:
-                return task
+        tasks = introspection.blocked_tasks()
+        found = [next((task for task in tasks if function in task.stack), None) for function in functions]
+        if None not in found:
+            return [task for task in found if task is not None]
 
 
 @pytest.mark.machine("igb-sriov")
@@ -47,8 +48,7 @@ def test_a_blocked_task_is_found_with_its_stack_and_the_lock_that_another_has(
     # Disabling takes a second (sriov_disable, drivers/pci/iov.c), with the PF's lock held: so long no other gets it.
     attribute = f"{pf.path}/sriov_numvfs"
     guest.run(f"(echo 0 > {attribute}) {IN_BACKGROUND} sleep 0.2; cat {attribute} {IN_BACKGROUND}", check=True)
-    reader = blocked(introspection, "sriov_numvfs_show")
-    (writer,) = [task for task in introspection.blocked_tasks() if "sriov_numvfs_store" in task.stack]
+    reader, writer = blocked(introspection, "sriov_numvfs_show", "sriov_numvfs_store")
     assert (reader.comm, reader.held_by) == ("cat", writer.pid)
     assert reader.waits_for in writer.held_locks
     assert writer.stack[0] in {"context_switch", "__schedule"}
