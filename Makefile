@@ -43,7 +43,7 @@ lint: $(READY)  ## ruff, mypy --strict, direction of imports
 
 unit: $(READY)  ## tests without QEMU
 	@$(BUILD_TOOLS)
-	$(BIN)/python -m pytest tests/unit --junitxml=$(REPORTS)/unit.xml
+	$(BIN)/python -m pytest tests/unit -q -n $(JOBS) --junitxml=$(REPORTS)/unit.xml
 
 # Device models through QEMU's qtest, with no guest: seconds, so that what is wrong with a device is known before one boots.
 device: $(READY)  ## tests of device models through QEMU, with no guest
