@@ -77,13 +77,9 @@ class Cache:
         with self._explained():
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             while True:
-                lock = self._lock(place, fcntl.LOCK_SH)
-                found = None if refresh else _read(place, verify=True)
+                found = None if refresh else self.use(kind, key)
                 if found:
-                    os.utime(place / SEAL)
-                    self._hold(place, lock)
                     return found
-                os.close(lock)
                 self._build(place, label, build, refresh=refresh)
                 refresh = False
 
