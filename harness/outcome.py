@@ -51,6 +51,7 @@ class Verdict(BaseModel):
     phase: str = ""
     detail: str = ""
     machine: dict[str, Any] = Field(default_factory=dict)
+    rows: tuple[str, ...] = ()
 
     model_config = {"populate_by_name": True}
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from harness import paths
 from harness.cli import flags
+from harness.cli.rows import show as show_rows
 from harness.cli.targets import Targets
 from harness.errors import CouldNotRun, HarnessError, UsageError
 from harness.machine import record
@@ -46,6 +47,9 @@ def run_tests(
     test_timeout: Annotated[float | None, typer.Option(help="Seconds for one test (default: 300).")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit file.")] = None,
     cold: flags.Cold = False,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="Run nothing: print which test shows what, and said what.")
+    ] = False,
     bisect: Annotated[bool, typer.Option("--bisect", help="Exit codes for `git bisect run`.")] = False,
     json: flags.Json = False,
 ) -> None:
@@ -53,6 +57,9 @@ def run_tests(
 
     Exits 0 all well, 1 any FAIL, 2 usage, 3 any MISS, 4 any ERROR, 5 nothing collected, 130 interrupted.
     """
+    if rows:
+        show_rows(Targets.of(arguments or []), kernel, as_json=json)
+        return
     try:
         store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel, profile_dir=profile_dir)
         given = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno as errnos
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -90,9 +90,9 @@ def read(path: str, offset: int = 0, length: int = READ_LIMIT) -> Call:
     return Call("read", path, (str(offset), str(length)), f"reading {path}")
 
 
-def write(path: str, data: bytes) -> Call:
-    """Write to an existing file with one write(2), also of no bytes at all."""
-    return Call("write", path, (data.hex(),), f"writing {data!r} to {path}")
+def write(path: str, data: bytes, offset: int = 0) -> Call:
+    """Write to an existing file with one write(2), also of no bytes at all, from `offset` on."""
+    return Call("write", path, (str(offset), data.hex()), f"writing {data!r} to {path}")
 
 
 def names(path: str) -> Call:
@@ -103,6 +103,11 @@ def names(path: str) -> Call:
 def link(path: str) -> Call:
     """Give the target of a symbolic link."""
     return Call("link", path, what=f"reading the link {path}")
+
+
+def mode(path: str) -> Call:
+    """Give a file's type and permissions, as lstat(2) has them in `st_mode`, in decimal."""
+    return Call("mode", path, what=f"reading the permissions of {path}")
 
 
 def insert(path: str, parameters: str = "") -> Call:
@@ -158,22 +163,28 @@ class Agent:
         """Do calls one after another, many in one round trip; raises as `call`."""
         if not calls:
             return []
-        deadline = Deadline(timeout, f"guest: {calls[0].what}")
         answers: list[Answer] = []
-        try:
-            channel = self._open(deadline)
+        with self._said(Deadline(timeout, f"guest: {calls[0].what}")) as deadline:
             for start in range(0, len(calls), _AT_ONCE):
-                numbered = [(next(self._ids), call) for call in calls[start : start + _AT_ONCE]]
-                _send(channel, "".join(_request(call, number) for number, call in numbered).encode(), deadline)
-                answers.extend(_answer(call, number, self._line(channel, deadline)) for number, call in numbered)
-        except TimeoutError as error:
-            raise GuestTimeout(str(deadline.error())) from error
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            raise self._session.lost(error) from error
-        finally:
-            if len(answers) < len(calls):
-                self.close()  # an answer may still come, and would be taken for another's
+                numbered = self._ask(calls[start : start + _AT_ONCE], deadline)
+                answers.extend(self._hear(call, number, deadline) for number, call in numbered)
         return answers
+
+    def begin(self, call: Call, *, timeout: float = COMMAND_TIMEOUT) -> Callable[[float], Answer]:
+        """Send one call; gives what waits for its answer, for so many seconds. Nothing else may be asked until then."""
+        with self._said(Deadline(timeout, f"guest: {call.what}")) as deadline:
+            [(number, _)] = self._ask([call], deadline)
+
+        def answer(timeout: float) -> Answer:
+            with self._said(Deadline(timeout, f"guest: {call.what}")) as deadline:
+                return self._hear(call, number, deadline)
+
+        return answer
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something has come that nobody has read yet: an answer, or the end of the connection."""
+        return self._channel is None or self._channel.recv_ready() or self._channel.closed
 
     def close(self) -> None:
         """End the connection; the next call makes another."""
@@ -181,6 +192,30 @@ class Agent:
             hang_up(self._channel)
         self._channel = None
         self._buffer.clear()
+
+    @contextmanager
+    def _said(self, deadline: Deadline) -> Iterator[Deadline]:
+        """Tell in one way whatever goes wrong with the connection, and end it: an answer may still come to it."""
+        try:
+            yield deadline
+        except BaseException as error:
+            self.close()
+            if isinstance(error, TimeoutError):
+                raise GuestTimeout(str(deadline.error())) from error
+            if isinstance(error, OSError | EOFError | paramiko.SSHException):
+                raise self._session.lost(error) from error
+            raise
+
+    def _ask(self, calls: Sequence[Call], deadline: Deadline) -> list[tuple[int, Call]]:
+        numbered = [(next(self._ids), call) for call in calls]
+        channel = self._open(deadline)
+        _send(channel, "".join(_request(call, number) for number, call in numbered).encode(), deadline)
+        return numbered
+
+    def _hear(self, call: Call, number: int, deadline: Deadline) -> Answer:
+        if self._channel is None:
+            raise self._session.lost("the connection to its agent was given up")
+        return _answer(call, number, self._line(self._channel, deadline))
 
     def _open(self, deadline: Deadline) -> paramiko.Channel:
         if self._channel is None or self._channel.closed:

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 from harness.deadline import Deadline, DeadlineExpired
 from harness.guest import agent, pci
-from harness.guest.agent import Agent
+from harness.guest.agent import Agent, Call
 from harness.guest.console import Console
+from harness.guest.driver import Driver
 from harness.guest.pci import Bdf, Function
+from harness.guest.pending import Pending
 from harness.guest.ssh import COMMAND_TIMEOUT, Completed, GuestTimeout, Session
 
 _KMSG = "/dev/kmsg"
@@ -57,6 +59,22 @@ class Guest:
     def function(self, bdf: Bdf | str) -> Function:
         """Give one PCI function by its address."""
         return Function(self.agent, bdf if isinstance(bdf, Bdf) else Bdf.parse(bdf))
+
+    def driver(self, name: str) -> Driver:
+        """Give a driver of PCI functions by its name."""
+        return Driver(self.agent, name)
+
+    def rescan(self) -> None:
+        """Have the kernel look for PCI functions on all buses."""
+        self.agent.call(self.rescanning()).value()
+
+    def rescanning(self) -> Call:
+        """Give the call of `rescan`, to be done with others or meanwhile."""
+        return agent.write("/sys/bus/pci/rescan", b"1")
+
+    def start(self, call: Call) -> Pending:
+        """Begin a system call in a process of its own, and do not wait for it."""
+        return Pending(self.session, call)
 
     def log_mark(self) -> str:
         """Put a mark into the kernel's log, from which on `messages` gives what the kernel said."""

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from harness.errors import GuestFailure
 from harness.guest import agent
 from harness.guest.agent import Agent, Call
+from harness.guest.config_space import ConfigSpace
 
 _SYSFS = "/sys/bus/pci"
 _BDF = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])")
 _VIRTFN = re.compile(r"virtfn[0-9]{1,5}")
+_RESOURCE = re.compile(r"0x([0-9a-f]{16}) 0x([0-9a-f]{16}) 0x([0-9a-f]{16})")
+IOV_RESOURCES = range(7, 13)
+"""The lines of a PF's `resource` that are windows for its VFs' BARs, behind six BARs and the ROM (linux/pci.h)."""
 
 
 @dataclass(frozen=True, order=True)
@@ -45,6 +49,20 @@ class Bdf:
 
     def __str__(self) -> str:
         return f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function}"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One line of `resource`: a range of addresses, its end included, and the kernel's IORESOURCE_* flags."""
+
+    start: int
+    end: int
+    flags: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the range; 0 where there is none."""
+        return self.end - self.start + 1 if self.flags else 0
 
 
 class Function:
@@ -86,12 +104,59 @@ class Function:
 
     def write(self, attribute: str, value: str | bytes | int) -> None:
         """Write an attribute with one write(2), exactly the bytes given."""
-        data = value if isinstance(value, bytes) else str(value).encode()
-        self._do(agent.write(f"{self.path}/{attribute}", data))
+        self._do(self.writing(attribute, value))
+
+    def reading(self, attribute: str) -> Call:
+        """Give the call that reads an attribute, to be done with others or meanwhile."""
+        return agent.read(f"{self.path}/{attribute}")
+
+    def writing(self, attribute: str, value: str | bytes | int) -> Call:
+        """Give the call that writes an attribute, to be done with others or meanwhile."""
+        return agent.write(f"{self.path}/{attribute}", value if isinstance(value, bytes) else str(value).encode())
+
+    def permissions(self, attribute: str) -> int:
+        """Give an attribute's permissions, such as 0o644."""
+        text = self._do(agent.mode(f"{self.path}/{attribute}")).decode("ascii", errors="replace")
+        if not text.isdecimal():
+            raise GuestFailure(f"{attribute} of {self.bdf} has permissions that are none: {text[:80]!r}")
+        return int(text) & 0o7777
 
     def config(self, offset: int = 0, length: int = 4096) -> bytes:
         """Read configuration space; shorter than asked for where it ends."""
         return self._do(agent.read(f"{self.path}/config", offset, length))
+
+    def write_config(self, offset: int, data: bytes) -> None:
+        """Write to configuration space, behind the kernel's back."""
+        self._do(agent.write(f"{self.path}/config", data, offset))
+
+    @property
+    def config_space(self) -> ConfigSpace:
+        """Configuration space as it is now."""
+        return ConfigSpace(self.config())
+
+    @property
+    def vendor(self) -> int:
+        """Vendor ID; of a VF, that of its PF."""
+        return self._hexadecimal("vendor")
+
+    @property
+    def device(self) -> int:
+        """Device ID; of a VF, what its PF's VF Device ID says."""
+        return self._hexadecimal("device")
+
+    @property
+    def class_code(self) -> int:
+        """Class code: class << 16 | subclass << 8 | programming interface."""
+        return self._hexadecimal("class")
+
+    @property
+    def resources(self) -> list[Resource]:
+        """The lines of `resource`: six BARs, the ROM, and of a PF six windows for its VFs' BARs."""
+        lines = self.read("resource").splitlines()
+        found = [_RESOURCE.fullmatch(line) for line in lines]
+        if not all(found):
+            raise GuestFailure(f"resource of {self.bdf} has a line that is none: {lines[found.index(None)][:80]!r}")
+        return [Resource(*(int(number, 16) for number in match.groups())) for match in found if match]
 
     @property
     def numvfs(self) -> int:
@@ -118,6 +183,15 @@ class Function:
         return self._number("sriov_stride")
 
     @property
+    def autoprobe(self) -> bool:
+        """`sriov_drivers_autoprobe`: whether VFs meet their drivers when they are enabled."""
+        return bool(self._number("sriov_drivers_autoprobe"))
+
+    @autoprobe.setter
+    def autoprobe(self, on: bool) -> None:
+        self.write("sriov_drivers_autoprobe", int(on))
+
+    @property
     def vfs(self) -> list[Function]:
         """The VFs that the kernel links from this PF, in the order of their index."""
         links = [name for name in self.attributes() if _VIRTFN.fullmatch(name)]
@@ -128,8 +202,18 @@ class Function:
     @property
     def physfn(self) -> Function | None:
         """The PF of this VF; None for any other function that is there."""
-        link = self._link("physfn")
+        return self.linked("physfn")
+
+    def linked(self, name: str) -> Function | None:
+        """Give the function that one of its links leads to; None without that link, while the function is there."""
+        link = self._link(name)
         return None if link is None else Function(self._agent, _target(link))
+
+    @property
+    def iommu_group(self) -> str | None:
+        """The number of its IOMMU group; None without one, while the function is there."""
+        link = self._link("iommu_group")
+        return None if link is None else _last_name(link)
 
     @property
     def upstream(self) -> Function | None:
@@ -167,6 +251,18 @@ class Function:
         self.write("driver_override", driver)
         self.bind(driver)
 
+    def remove(self) -> None:
+        """Have the kernel let go of it, and of all that is below it."""
+        self.write("remove", 1)
+
+    def reset(self) -> None:
+        """Reset it, by the first of its `reset_method` that works."""
+        self.write("reset", 1)
+
+    def rescan(self) -> None:
+        """Have the kernel look again for what is on the bus below it."""
+        self.write("rescan", 1)
+
     def _link(self, name: str) -> bytes | None:
         """Read one of its links; None without it. Raises `GuestErrno` (`ENOENT`) for a function that is gone."""
         link, itself = self._agent.batch([agent.link(f"{self.path}/{name}"), agent.link(self.path)])
@@ -179,6 +275,13 @@ class Function:
         text = self.read(attribute)
         try:
             return int(text)
+        except ValueError as error:
+            raise GuestFailure(f"{attribute} of {self.bdf} is no number: {text[:80]!r}") from error
+
+    def _hexadecimal(self, attribute: str) -> int:
+        text = self.read(attribute)
+        try:
+            return int(text, 16)
         except ValueError as error:
             raise GuestFailure(f"{attribute} of {self.bdf} is no number: {text[:80]!r}") from error
 

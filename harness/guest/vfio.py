@@ -28,7 +28,8 @@ _SET_IOMMU, _GROUP_STATUS, _SET_CONTAINER, _GET_DEVICE_FD = 0x3B66, 0x3B67, 0x3B
 _DEVICE_INFO, _REGION_INFO, _SET_IRQS, _RESET, _MAP_DMA = 0x3B6B, 0x3B6C, 0x3B6E, 0x3B6F, 0x3B71
 _TYPE1 = 1
 _VIABLE = 1
-_MSIX = 2
+_MSIX, _REQUEST = 2, 4
+"""Interrupts by index: VFIO_PCI_MSIX_IRQ_INDEX, and VFIO_PCI_REQ_IRQ_INDEX, by which the kernel asks for the device."""
 _DATA_EVENTFD_ACTION_TRIGGER = 0x24
 _DMA_READ_WRITE = 3
 _POLLIN = 1
@@ -54,8 +55,10 @@ class VfioUser:
     Raises `GuestErrno` for calls that fail, `GuestFailure` where the function's group cannot be used.
     """
 
-    def __init__(self, guest: Guest, function: Function) -> None:
+    def __init__(self, guest: Guest, function: Function, *, token: str = "") -> None:
+        """`token`, a UUID, is what the PF's user makes known to the users of its VFs, who must have the same."""
         self.function = function
+        self._token = token
         self._agent = Agent(guest.session)  # a process of its own
         try:
             self._memory = self._open("/proc/self/mem")
@@ -115,12 +118,11 @@ class VfioUser:
 
     def enable_msix(self, vectors: int) -> list[int]:
         """Enable MSI-X; gives an event descriptor for each vector, for `wait`."""
-        made = self._agent.batch([agent.syscall(_EVENTFD2, 0, 0, what="making an event descriptor")] * vectors)
-        events = [agent.result(answer)[0] for answer in made]
-        header = _IRQS.pack(_IRQS.size + 4 * vectors, _DATA_EVENTFD_ACTION_TRIGGER, _MSIX, 0, vectors)
-        asked = header + struct.pack(f"<{vectors}i", *events)
-        self._ioctl(self._device, _SET_IRQS, asked, "VFIO_DEVICE_SET_IRQS")
-        return events
+        return self._events(_MSIX, vectors)
+
+    def listen_for_request(self) -> int:
+        """Give an event descriptor, for `wait`, by which the kernel asks its user to let go of the function."""
+        return self._events(_REQUEST, 1)[0]
 
     def wait(self, event: int, timeout: float = 10.0) -> int:
         """Wait for an interrupt; gives how many came. Raises `GuestTimeout`."""
@@ -136,6 +138,15 @@ class VfioUser:
         """Reset the function."""
         self._call(_IOCTL, self._device, _RESET, 0, what="VFIO_DEVICE_RESET")
 
+    def _events(self, index: int, count: int) -> list[int]:
+        """Make event descriptors for all interrupts of one index."""
+        made = self._agent.batch([agent.syscall(_EVENTFD2, 0, 0, what="making an event descriptor")] * count)
+        events = [agent.result(answer)[0] for answer in made]
+        header = _IRQS.pack(_IRQS.size + 4 * count, _DATA_EVENTFD_ACTION_TRIGGER, index, 0, count)
+        asked = header + struct.pack(f"<{count}i", *events)
+        self._ioctl(self._device, _SET_IRQS, asked, "VFIO_DEVICE_SET_IRQS")
+        return events
+
     def _write(self, file: int, place: int, data: bytes, what: str) -> None:
         written, _ = self._call(_PWRITE, file, data, len(data), place, what=f"writing to {what}")
         if written != len(data):
@@ -150,7 +161,8 @@ class VfioUser:
             )
         self._ioctl(group, _SET_CONTAINER, struct.pack("<i", self._container), "VFIO_GROUP_SET_CONTAINER")
         self._call(_IOCTL, self._container, _SET_IOMMU, _TYPE1, what="VFIO_SET_IOMMU")
-        name = str(self.function.bdf).encode() + b"\0"
+        token = f" vf_token={self._token}" if self._token else ""
+        name = f"{self.function.bdf}{token}".encode() + b"\0"
         device, _ = self._ioctl(group, _GET_DEVICE_FD, name, "VFIO_GROUP_GET_DEVICE_FD")
         return device
 

@@ -8,4 +8,5 @@ pytest_plugins = (
     "harness.pytest_plugin.telling",
     "harness.pytest_plugin.outcomes",
     "harness.pytest_plugin.parallel",
+    "harness.pytest_plugin.listing",
 )

@@ -19,8 +19,12 @@ MARKS = (
     "cold: boot the test's machines, instead of cloning a checkpoint",
     "expects_report(kind, match=''): the test makes the kernel report this (see harness.guest.reports.ReportKind)",
     "test_timeout(seconds): time for this test, instead of --test-timeout",
+    "row(*names): the rows of docs/catalogue.md that the test shows, such as SR-27",
     "known_bug(reason, kernels=('*',), match=None): known to FAIL on these kernels; a hang, panic or report must match",
 )
+
+
+_ROW = re.compile(r"[A-Z]{2}-[0-9]{2,3}")
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,17 @@ def seconds(mark: pytest.Mark) -> float:
         return float(seconds)
 
     return read(*mark.args, **mark.kwargs)
+
+
+def rows(item: pytest.Item) -> tuple[str, ...]:
+    """Give the rows of the catalogue that a test shows, in their order there."""
+    return tuple(sorted({name for mark in item.iter_markers("row") for name in _row(mark)}))
+
+
+def _row(mark: pytest.Mark) -> tuple[str, ...]:
+    if mark.kwargs or not mark.args or not all(isinstance(one, str) and _ROW.fullmatch(one) for one in mark.args):
+        raise ValueError("rows go by names such as SR-27")
+    return mark.args
 
 
 def _machine(mark: pytest.Mark) -> str:

@@ -16,7 +16,7 @@ from harness.guest.ssh import GuestLost, GuestTimeout
 from harness.judge import KernelReported
 from harness.outcome import Outcome, Verdict
 from harness.pytest_plugin.case import Case
-from harness.pytest_plugin.marks import KnownBug
+from harness.pytest_plugin.marks import KnownBug, rows
 from harness.pytest_plugin.options import RUN
 from harness.pytest_plugin.telling import OUTCOME, detail_of, is_test, reason_of, shorten, words
 from harness.pytest_plugin.timelimit import run_limit, time_limit
@@ -215,6 +215,7 @@ def _final(case: Case) -> Verdict:
             "seconds": sum(verdict.seconds for verdict in case.phases),
             "started": case.phases[0].started,
             "machine": case.machines[0].about() if case.machines else {},
+            "rows": rows(case.item),
         }
     )
 

@@ -19,21 +19,7 @@ REFUSAL = "Cannot modify SR-IOV while VFs are assigned"  # pci_sriov_configure_s
 REFUSAL_OF_IGB = "Cannot deallocate SR-IOV virtual functions while they are assigned"  # igb_disable_sriov
 
 
-@pytest.fixture
-def stubs(guest: Guest, pfs: list[Function]) -> list[Function]:
-    """All PFs, handed over to pci-pf-stub, whose sriov_configure is the kernel's pci_sriov_configure_simple()."""
-    guest.run("modprobe pci-pf-stub", check=True)
-    for pf in pfs:
-        pf.override("pci-pf-stub")
-    return pfs
-
-
-@pytest.fixture
-def stub(stubs: list[Function]) -> Function:
-    """The first of them."""
-    return stubs[0]
-
-
+@pytest.mark.row("SR-32")
 @pytest.mark.machine("igb-sriov")
 @pytest.mark.machine("nvme-sriov")
 def test_vfs_stay_as_long_as_one_of_them_is_assigned(guest: Guest, stub: Function, guest_module: LoadModule) -> None:
@@ -50,6 +36,7 @@ def test_vfs_stay_as_long_as_one_of_them_is_assigned(guest: Guest, stub: Functio
     assert (stub.numvfs, stub.vfs) == (0, [])
 
 
+@pytest.mark.row("SR-27", "SR-32")
 @pytest.mark.machine("igb-sriov")
 def test_the_count_is_looked_at_before_any_assignment(stub: Function, guest_module: LoadModule) -> None:
     stub.numvfs = 2
@@ -60,6 +47,7 @@ def test_the_count_is_looked_at_before_any_assignment(stub: Function, guest_modu
     assert len(stub.vfs) == 2
 
 
+@pytest.mark.row("SR-79")
 @pytest.mark.machine("igb-sriov")
 def test_igb_keeps_assigned_vfs_too(guest: Guest, pf: Function, guest_module: LoadModule) -> None:
     pf.numvfs = 1
@@ -71,6 +59,7 @@ def test_igb_keeps_assigned_vfs_too(guest: Guest, pf: Function, guest_module: Lo
     assert len(pf.vfs) == 1
 
 
+@pytest.mark.row("SR-33")
 @pytest.mark.machine("igb-two")
 def test_an_assigned_vf_of_another_pf_does_not_count(stubs: list[Function], guest_module: LoadModule) -> None:
     one, other = stubs
@@ -84,6 +73,7 @@ def test_an_assigned_vf_of_another_pf_does_not_count(stubs: list[Function], gues
         other.numvfs = 0
 
 
+@pytest.mark.row("SR-33")
 @pytest.mark.machine("igb-sriov")
 def test_an_assigned_pf_does_not_count(stub: Function, guest_module: LoadModule) -> None:
     stub.numvfs = 1

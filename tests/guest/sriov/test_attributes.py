@@ -3,30 +3,35 @@
 
 from __future__ import annotations
 
+import re
+from errno import EACCES
+
 import pytest
+from sriov_cases import DRIVERS, EVERY, STUB, hand_over, on
 
+from harness.guest.agent import raises_errno
+from harness.guest.config_space import SRIOV
 from harness.guest.guest import Guest
-from harness.guest.pci import Function
+from harness.guest.pci import IOV_RESOURCES, Function
 
-pytestmark = [
-    pytest.mark.machine("nvme-sriov"),
-    pytest.mark.machine("igb-sriov"),
-    pytest.mark.machine("virtio-sriov"),
-]
+pytestmark = pytest.mark.usefixtures("shared_machine")
 
 PF_ATTRIBUTES = {
     "sriov_totalvfs", "sriov_numvfs", "sriov_offset", "sriov_stride", "sriov_vf_device", "sriov_drivers_autoprobe",
     "sriov_vf_total_msix",
 }  # fmt: skip
-EXT_CAP_SRIOV = 0x10  # PCI_EXT_CAP_ID_SRIOV, include/uapi/linux/pci_regs.h
+WRITE_ONLY = 0o200
+PAGE_4K = 1
 
 
-@pytest.mark.usefixtures("shared_machine")
+@pytest.mark.row("SR-01")
+@on(*DRIVERS)
 def test_a_pf_has_every_sriov_attribute(pf: Function) -> None:
     assert pf.attributes() >= PF_ATTRIBUTES
 
 
-@pytest.mark.usefixtures("shared_machine")
+@pytest.mark.row("SR-01")
+@on(*DRIVERS)
 def test_no_other_function_has_an_sriov_attribute(guest: Guest, pf: Function) -> None:
     others = [function for function in guest.functions() if function != pf]
     assert others
@@ -35,34 +40,114 @@ def test_no_other_function_has_an_sriov_attribute(guest: Guest, pf: Function) ->
     }
 
 
+@pytest.mark.row("SR-01", "SR-02")
+@on(*DRIVERS)
 def test_a_vf_has_the_msix_attribute_of_vfs_and_none_of_a_pf(pf: Function) -> None:
     pf.numvfs = 1
     (vf,) = pf.vfs
-    assert "sriov_vf_msix_count" in vf.attributes()
-    assert not PF_ATTRIBUTES & vf.attributes()
+    attributes = vf.attributes()
+    assert not PF_ATTRIBUTES & attributes
+    assert "sriov_vf_msix_count" in attributes
+    assert vf.permissions("sriov_vf_msix_count") == WRITE_ONLY
+    with raises_errno(EACCES):
+        vf.read("sriov_vf_msix_count")
 
 
-@pytest.mark.usefixtures("shared_machine")
-def test_offset_and_stride_are_those_of_the_capability(pf: Function) -> None:
-    capability = sriov_capability(pf)
-    assert pf.offset == int.from_bytes(capability[0x14:0x16], "little")
-    assert pf.stride == int.from_bytes(capability[0x16:0x18], "little")
+@pytest.mark.row("SR-03")
+@on("igb")
+def test_a_driver_lowers_totalvfs_for_as_long_as_it_is_bound(pf: Function) -> None:
+    assert (pf.config_space.sriov.total_vfs, pf.totalvfs) == (8, 7)  # igb_probe_vfs, igb_main.c
+    pf.unbind()
+    assert pf.totalvfs == 8
+    pf.bind("igb")
+    assert pf.totalvfs == 7
 
 
-@pytest.mark.usefixtures("shared_machine")
-def test_no_vf_is_enabled_at_boot(pf: Function) -> None:
-    assert pf.numvfs == 0
-    assert pf.vfs == []
+@pytest.mark.row("SR-04")
+@on(*DRIVERS)
+def test_the_attributes_say_what_the_capability_does(pf: Function) -> None:
+    capability = pf.config_space.sriov
+    assert pf.read("sriov_offset") == f"{capability.first_vf_offset}"
+    assert pf.read("sriov_stride") == f"{capability.vf_stride}"
+    assert pf.read("sriov_vf_device") == f"{capability.vf_device_id:x}"
 
 
-def sriov_capability(function: Function) -> bytes:
-    """Give the 64 bytes of the SR-IOV extended capability, found by walking the list from offset 0x100."""
-    config = function.config()
-    assert len(config) == 4096
-    offset = 0x100
-    while offset:
-        header = int.from_bytes(config[offset : offset + 4], "little")
-        if header & 0xFFFF == EXT_CAP_SRIOV:
-            return config[offset : offset + 0x40]
-        offset = header >> 20
-    raise AssertionError(f"{function.bdf} has no SR-IOV capability")
+@pytest.mark.row("SR-03")
+@on("nvme", "nvme-stub", "igb-stub", "virtio")
+def test_totalvfs_is_that_of_the_capability_where_no_driver_lowers_it(pf: Function) -> None:
+    assert pf.totalvfs == pf.config_space.sriov.total_vfs
+
+
+@pytest.mark.row("SR-01")
+@on(*DRIVERS)
+def test_no_vf_is_enabled_at_first(pf: Function) -> None:
+    assert (pf.numvfs, pf.vfs, pf.autoprobe) == (0, [], True)
+
+
+@pytest.mark.row("SR-08")
+@on(*DRIVERS)
+def test_the_system_page_size_is_the_least_that_both_sides_know(pf: Function) -> None:
+    capability = pf.config_space.sriov
+    assert capability.supported_page_sizes & PAGE_4K
+    assert capability.system_page_size == PAGE_4K
+
+
+@pytest.mark.row("SR-11")
+@on(*DRIVERS)
+def test_the_kernel_says_how_large_the_windows_of_the_vfs_are(guest: Guest, pf: Function) -> None:
+    log = guest.run("dmesg", check=True).stdout
+    found = re.findall(rf"{pf.bdf}: VF BAR (\d) \[mem .*?\]: contains BAR \1 for (\d+) VFs", log)
+    windows = [number for number, line in enumerate(IOV_RESOURCES) if pf.resources[line].size]
+    assert windows
+    assert sorted(set(found)) == [(str(number), str(pf.config_space.sriov.total_vfs)) for number in windows]
+
+
+@pytest.mark.row("SR-12")
+@on(*DRIVERS)
+def test_the_bars_of_vfs_divide_the_windows_of_their_pf(pf: Function) -> None:
+    windows = [pf.resources[line] for line in IOV_RESOURCES]
+    pf.numvfs = 2
+    bars = [vf.resources[:6] for vf in pf.vfs]
+    total = pf.config_space.sriov.total_vfs
+    sizes = [window.size // total for window in windows]
+    assert any(sizes)
+    assert [[bar.size for bar in of_one] for of_one in bars] == [sizes, sizes]
+    for number, of_one in enumerate(bars):
+        for bar, window, size in zip(of_one, windows, sizes, strict=True):
+            assert not size or bar.start == window.start + number * size
+
+
+@pytest.mark.row("SR-14")
+@on(*DRIVERS)
+def test_a_vf_has_no_legacy_interrupt_whatever_its_pin_register_says(pf: Function) -> None:
+    """pci_read_irq() (drivers/pci/probe.c) does not ask a VF; QEMU's virtio VFs would name a pin."""
+    pf.numvfs = 1
+    assert [vf.read("irq") for vf in pf.vfs] == ["0"]
+
+
+@pytest.mark.row("SR-15")
+@on(*EVERY)
+def test_a_vf_lies_beside_its_pf_and_the_two_name_each_other(pf: Function) -> None:
+    pf.numvfs = 2
+    vfs = pf.vfs
+    assert sorted(name for name in pf.attributes() if name.startswith("virtfn")) == ["virtfn0", "virtfn1"]
+    assert [vf.physfn for vf in vfs] == [pf, pf]
+    assert pf.physfn is None
+    assert [vf.upstream for vf in vfs] == [pf.upstream, pf.upstream]
+    pf.numvfs = 0
+    assert not any(name.startswith("virtfn") for name in pf.attributes())
+
+
+@pytest.mark.row("SR-16")
+@on("nvme", "igb", "virtio", "igb-stub")
+def test_without_a_callback_no_msix_vectors_are_to_be_given_to_vfs(pf: Function) -> None:
+    assert pf.read("sriov_vf_total_msix") == "0"
+
+
+@pytest.mark.row("SR-01")
+@on("igb")
+def test_the_capability_is_found_whoever_drives_the_pf(guest: Guest, pf: Function) -> None:
+    before = pf.attributes() & PF_ATTRIBUTES
+    hand_over(guest, pf, STUB)
+    assert pf.attributes() & PF_ATTRIBUTES == before
+    assert SRIOV in [link.id for link in pf.config_space.extended]

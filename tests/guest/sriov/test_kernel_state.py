@@ -89,6 +89,7 @@ def test_kernel_and_sysfs_agree_on_a_pf_without_a_driver(
     check_agreement(guest, introspection, vfs=0)
 
 
+@pytest.mark.row("SR-04")
 def test_the_structure_of_a_pf_is_that_of_its_capability(pf: Function, introspection: KernelState) -> None:
     pf.numvfs = 2
     sriov = of(introspection, pf).sriov
@@ -101,6 +102,7 @@ def test_the_structure_of_a_pf_is_that_of_its_capability(pf: Function, introspec
     ]  # fmt: skip
 
 
+@pytest.mark.row("SR-51")
 def test_a_vf_belongs_to_its_pf_and_lies_where_offset_and_stride_say(pf: Function, introspection: KernelState) -> None:
     pf.numvfs = 2
     functions = introspection.functions()
@@ -113,6 +115,7 @@ def test_a_vf_belongs_to_its_pf_and_lies_where_offset_and_stride_say(pf: Functio
     assert [one.physfn for one in vfs] == [pf.bdf, pf.bdf]
 
 
+@pytest.mark.row("SR-63")
 def test_a_pf_is_referred_to_as_often_as_before_when_its_vfs_are_gone(pf: Function, introspection: KernelState) -> None:
     before = of(introspection, pf).references
     pf.numvfs = 2
@@ -122,6 +125,7 @@ def test_a_pf_is_referred_to_as_often_as_before_when_its_vfs_are_gone(pf: Functi
     assert of(introspection, pf).references == before
 
 
+@pytest.mark.row("SR-63")
 def test_enabling_and_disabling_leaves_every_function_as_it_was(pf: Function, introspection: KernelState) -> None:
     pf.numvfs = 1
     pf.numvfs = 0  # from then on `initial_VFs` is known (sriov_enable, drivers/pci/iov.c)

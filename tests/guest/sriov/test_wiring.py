@@ -13,7 +13,11 @@ from harness.guest.guest import Guest
 from harness.guest.introspect.state import KernelState
 from harness.machine.machine import Machine
 
-pytestmark = [pytest.mark.machine("minimal"), pytest.mark.usefixtures("shared_machine")]
+pytestmark = [
+    pytest.mark.machine("minimal"),
+    pytest.mark.usefixtures("shared_machine"),
+    pytest.mark.row("SR-69"),
+]
 
 SIMPLE = "pci_sriov_configure_simple"
 """The kernel's own, for drivers that need do nothing but pci_enable_sriov() (drivers/pci/iov.c)."""

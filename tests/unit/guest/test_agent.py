@@ -13,6 +13,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.guest import agent
 from harness.guest.agent import Agent, Answer, GuestErrno, WrongErrno, errno_name, raises_errno
+from harness.guest.pending import Pending
 from harness.guest.ssh import GuestLost, GuestTimeout, Session
 
 Speaker = Callable[[str], bytes]
@@ -96,9 +97,10 @@ def agent_of(*speakers: Speaker) -> Agent:
     [
         (agent.read("/a"), "1 read 2f61 0 65536"),
         (agent.read("/a", 16, 4), "1 read 2f61 16 4"),
-        (agent.write("/a", b"7\n"), "1 write 2f61 370a"),
-        (agent.write("/a", b""), "1 write 2f61 "),
+        (agent.write("/a", b"7\n"), "1 write 2f61 0 370a"),
+        (agent.write("/a", b"", 8), "1 write 2f61 8 "),
         (agent.names("/a"), "1 list 2f61 "),
+        (agent.mode("/a"), "1 mode 2f61 "),
         (agent.link("/a b\nc"), "1 link 2f6120620a63 "),
         (agent.read("/ü"), "1 read 2fc3bc 0 65536"),
         (agent.insert("/a"), "1 insert 2f61 "),
@@ -301,3 +303,41 @@ def test_success_where_an_error_is_stated_fails() -> None:
 def test_any_other_exception_passes_through_a_stated_error() -> None:
     with pytest.raises(GuestTimeout), raises_errno(errno.EBUSY):
         raise GuestTimeout("x")
+
+
+class Slow(Channel):
+    """Answers when it is let."""
+
+    held = True
+
+    def recv_ready(self) -> bool:
+        return not self.held
+
+
+def test_a_call_may_go_on_while_something_else_is_done() -> None:
+    channel = Slow(right)
+    pending = Pending(Guest(channel), agent.read("/a"))
+    assert channel.requests == ["1 read 2f61 0 65536"]
+    assert not pending.is_done
+    channel.held = False
+    assert pending.is_done
+    assert pending.wait().value() == b"/a"
+    assert channel.closed
+    assert pending.is_done
+    assert pending.wait().value() == b"/a"
+
+
+def test_a_call_that_does_not_return_is_waited_for_no_longer_than_asked() -> None:
+    channel = Slow(always(b""))
+    pending = Pending(Guest(channel), agent.read("/a"))
+    with pytest.raises(GuestTimeout, match=r"guest: reading /a: nothing within 0.2 s"):
+        pending.wait(0.2)
+    assert channel.closed
+    with pytest.raises(GuestLost):
+        pending.wait(0.2)
+
+
+def test_a_call_whose_connection_ended_is_done_and_lost() -> None:
+    pending = Pending(Guest(Channel(always(ENDED))), agent.read("/a"))
+    with pytest.raises(GuestLost, match="its agent ended"):
+        pending.wait()

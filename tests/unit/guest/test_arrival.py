@@ -77,6 +77,8 @@ class Kernel(Agent):
                 data = self.files.get(call.path)
                 offset, length = map(int, call.words or (0, READ_LIMIT))
                 return Answer(call, errno.ENOENT if data is None else 0, (data or b"")[offset : offset + length])
+            case "write":
+                return Answer(call, self.do(f"write {call.path} {bytes.fromhex(call.words[1]).decode()}"), b"")
             case _:
                 words = [call.name, call.path, *(bytes.fromhex(word).decode() for word in call.words)]
                 return Answer(call, self.do(" ".join(words)), b"")

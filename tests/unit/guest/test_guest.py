@@ -44,13 +44,13 @@ class Kernel(Agent):
 
     def answer(self, call: Call) -> Answer:
         if call.name == "write" and call.path == KMSG:
-            level, _, text = bytes.fromhex(call.words[0]).decode().rstrip("\n").partition(">")
+            level, _, text = bytes.fromhex(call.words[1]).decode().rstrip("\n").partition(">")
             self.logged.append(f"{self.prefix}{text}")
             if self.prints and int(level.removeprefix("<")) < 5:
                 self.serial.sendall(f"{self.logged[-1]}{self.suffix}\r\n".encode())
             return Answer(call, 0, b"")
         if call.name == "write" and call.path in self.files:
-            self.files[call.path] = bytes.fromhex(call.words[0])
+            self.files[call.path] = bytes.fromhex(call.words[1])
             return Answer(call, 0, b"")
         found = self.files.get(call.path)
         return Answer(call, errno.ENOENT, b"") if found is None else Answer(call, 0, found)

@@ -114,6 +114,21 @@ def test_bytes_are_written_over_what_is_there(on: Agent, tmp_path: Path) -> None
     assert path.read_bytes() == b"\n\x0023"
 
 
+def test_bytes_are_written_from_an_offset_on(on: Agent, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"0123")
+    assert on.call(agent.write(str(path), b"ab", 1)).value() == b"2"
+    assert path.read_bytes() == b"0ab3"
+
+
+def test_a_file_has_permissions(on: Agent, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.touch()
+    path.chmod(0o240)
+    assert int(on.call(agent.mode(str(path))).value()) & 0o7777 == 0o240
+    assert on.call(agent.mode(str(tmp_path / "none"))).errno == errno.ENOENT
+
+
 def test_a_write_of_no_bytes_is_a_write(on: Agent, tmp_path: Path) -> None:
     """`/dev/full` refuses any write(2), also of nothing; without one, nobody would have refused."""
     (tmp_path / "f").write_bytes(b"0123")

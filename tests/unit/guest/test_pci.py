@@ -10,7 +10,8 @@ import pytest
 
 from harness.errors import GuestFailure
 from harness.guest.agent import Agent, Answer, Call, GuestErrno
-from harness.guest.pci import Bdf, Function, functions
+from harness.guest.driver import Driver
+from harness.guest.pci import Bdf, Function, Resource, functions
 from harness.guest.ssh import COMMAND_TIMEOUT
 
 DEVICES = "/sys/bus/pci/devices"
@@ -33,8 +34,10 @@ class Sysfs(Agent):
     def answer(self, call: Call) -> Answer:
         if call.path in self.refused:
             return Answer(call, self.refused[call.path], b"")
+        if call.name == "mode":
+            return Answer(call, 0, self.files.get(call.path, b"33188"))  # a file, 0644
         if call.name == "write":
-            self.written.append((call.path, bytes.fromhex(call.words[0])))
+            self.written.append((call.path, bytes.fromhex(call.words[1])))
             return Answer(call, 0, b"")
         if call.path not in self.files:
             return Answer(call, errno.ENOENT, b"")
@@ -257,6 +260,75 @@ def test_overriding_the_driver_takes_the_old_one_away_first(bound: bool) -> None
 def test_what_is_above_a_function_is_the_folder_that_it_lies_in(target: bytes, upstream: str | None) -> None:
     function = Function(Sysfs({f"{DEVICES}/{PF}": target}), Bdf.parse(PF))
     assert function.upstream == (None if upstream is None else Function(Sysfs(), Bdf.parse(upstream)))
+
+
+def test_ids_are_hexadecimal_numbers() -> None:
+    function = function_with(vendor=b"0x8086\n", device=b"0x10c9\n", **{"class": b"0x020000\n"})
+    assert (function.vendor, function.device, function.class_code) == (0x8086, 0x10C9, 0x020000)
+
+
+@pytest.mark.parametrize("text", [b"", b"many", b"\xff", b"0x" + b"z" * 5000])
+def test_an_id_that_is_no_number_is_the_guests_fault(text: bytes) -> None:
+    with pytest.raises(GuestFailure, match=f"^vendor of {PF} is no number: ") as caught:
+        _ = function_with(vendor=text).vendor
+    assert len(str(caught.value)) < 200
+
+
+def test_resources_have_a_size_where_there_is_one() -> None:
+    lines = ["0x00000000fe800000 0x00000000fe81ffff 0x0000000000040200", f"0x{0:016x} 0x{0:016x} 0x{0:016x}"]
+    found = function_with(resource="\n".join(lines).encode() + b"\n").resources
+    assert found == [Resource(0xFE800000, 0xFE81FFFF, 0x40200), Resource(0, 0, 0)]
+    assert [one.size for one in found] == [0x20000, 0]
+
+
+def test_a_resource_that_is_none_is_the_guests_fault() -> None:
+    with pytest.raises(GuestFailure, match=r"resource of .* has a line that is none: 'x+'$") as caught:
+        _ = function_with(resource=b"x" * 5000).resources
+    assert len(str(caught.value)) < 200
+
+
+def test_permissions_are_those_of_the_file() -> None:
+    function = function_with()
+    assert function.permissions("config") == 0o644
+    assert isinstance(function._agent, Sysfs)
+    function._agent.files[f"{DEVICES}/{PF}/config"] = b"-1"
+    with pytest.raises(GuestFailure, match="has permissions that are none: '-1'"):
+        function.permissions("config")
+
+
+def test_what_is_done_to_a_function_is_one_write() -> None:
+    sysfs = Sysfs()
+    function = Function(sysfs, Bdf.parse(PF))
+    function.remove()
+    function.rescan()
+    function.reset()
+    function.autoprobe = False
+    function.write_config(8, b"\1\2")
+    Driver(sysfs, "nvme").new_id(0x1B36, 0x10)
+    Driver(sysfs, "nvme").remove_id(0x1B36, 0x10)
+    assert [(path.removeprefix("/sys/bus/pci/"), data) for path, data in sysfs.written] == [
+        (f"devices/{PF}/remove", b"1"),
+        (f"devices/{PF}/rescan", b"1"),
+        (f"devices/{PF}/reset", b"1"),
+        (f"devices/{PF}/sriov_drivers_autoprobe", b"0"),
+        (f"devices/{PF}/config", b"\1\2"),
+        ("drivers/nvme/new_id", b"1b36 0010"),
+        ("drivers/nvme/remove_id", b"1b36 0010"),
+    ]
+
+
+def test_a_driver_exists_where_it_has_a_folder() -> None:
+    sysfs = Sysfs({"/sys/bus/pci/drivers/nvme": b"bind\0unbind"})
+    assert Driver(sysfs, "nvme").exists
+    assert not Driver(sysfs, "igb").exists
+    sysfs.refused = {"/sys/bus/pci/drivers/igb": errno.EIO}
+    with pytest.raises(GuestErrno, match="EIO"):
+        _ = Driver(sysfs, "igb").exists
+
+
+def test_an_iommu_group_is_a_number_or_none() -> None:
+    assert function_with(iommu_group=b"../../../kernel/iommu_groups/7").iommu_group == "7"
+    assert function_with().iommu_group is None
 
 
 def test_a_bridge_says_its_bus_numbers() -> None:

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * A driver for any function that is handed over to it by driver_override, whose callbacks answer as a test wants: what
+ * the PCI core does with each answer is what the test is about.
+ */
+
+#include <linux/module.h>
+#include <linux/pci.h>
+
+static char *answer = "simple";
+module_param(answer, charp, 0644);
+MODULE_PARM_DESC(answer, "of sriov_configure: simple, fewer (one VF less than asked for), twice, or refuse");
+
+static int refusal = -ENOSPC;
+module_param(refusal, int, 0644);
+MODULE_PARM_DESC(refusal, "the error with which refuse refuses");
+
+static ushort totalvfs;
+module_param(totalvfs, ushort, 0444);
+MODULE_PARM_DESC(totalvfs, "what a probe lowers TotalVFs to (0: leaves it)");
+
+static int probed;
+module_param(probed, int, 0444);
+MODULE_PARM_DESC(probed, "what pci_sriov_configure_simple() and pci_sriov_set_totalvfs() said to the last probe");
+
+static int msix_of_vf = -1;
+module_param(msix_of_vf, int, 0444);
+MODULE_PARM_DESC(msix_of_vf, "how many MSI-X vectors a VF was last given");
+
+static int iov_pf_configure(struct pci_dev *pdev, int count)
+{
+	if (sysfs_streq(answer, "refuse"))
+		return refusal;
+	if (sysfs_streq(answer, "fewer") && count > 1)
+		return pci_sriov_configure_simple(pdev, count - 1);
+	if (sysfs_streq(answer, "twice") && count) {
+		int error = pci_enable_sriov(pdev, count);
+
+		return error ? error : pci_enable_sriov(pdev, count);
+	}
+	return pci_sriov_configure_simple(pdev, count);
+}
+
+static u32 iov_pf_total_msix(struct pci_dev *pdev)
+{
+	return 64;
+}
+
+static int iov_pf_set_msix(struct pci_dev *vf, int count)
+{
+	msix_of_vf = count;
+	return 0;
+}
+
+static int iov_pf_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	probed = totalvfs ? pci_sriov_set_totalvfs(pdev, totalvfs) : pdev->is_physfn ? 0 : pci_sriov_configure_simple(pdev, 1);
+	return 0;
+}
+
+static void iov_pf_remove(struct pci_dev *pdev)
+{
+}
+
+/* No IDs: it gets what is handed over to it, and nothing else. */
+static struct pci_driver iov_pf = {
+	.name = "iov-pf",
+	.probe = iov_pf_probe,
+	.remove = iov_pf_remove,
+	.sriov_configure = iov_pf_configure,
+	.sriov_get_vf_total_msix = iov_pf_total_msix,
+	.sriov_set_msix_vec_count = iov_pf_set_msix,
+};
+module_pci_driver(iov_pf);
+
+MODULE_DESCRIPTION("A PF driver that answers as a test wants");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which calls of a kernel function there were, with argument and result: kprobe events, by the guest's tracefs.
+
+See Documentation/trace/kprobetrace.rst of the kernel. That an event at a function's return knows the arguments of its
+entry is news of Linux 6.9.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from harness.errors import UsageError
+from harness.guest import agent
+from harness.guest.guest import Guest
+
+_TRACEFS = "/sys/kernel/tracing"
+_SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_READ_LIMIT = 1024 * 1024
+"""Bytes of trace read: a hundred a call."""
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """One call that has returned: the argument and the result that were asked for, both as `int`."""
+
+    argument: int | None
+    result: int | None
+
+
+class Trace:
+    """The calls of one function since the trace was begun."""
+
+    def __init__(self, guest: Guest, line: re.Pattern[str]) -> None:
+        self._guest, self._line = guest, line
+
+    @property
+    def calls(self) -> list[Traced]:
+        """All calls that have returned until now, in that order."""
+        read = agent.read(f"{_TRACEFS}/trace", length=_READ_LIMIT)
+        text = self._guest.agent.call(read).value().decode("utf-8", errors="replace")
+        return [Traced(_number(argument), _number(result)) for argument, result in self._line.findall(text)]
+
+
+@contextmanager
+def traced(guest: Guest, symbol: str, *, argument: int | None = None, result: bool = False) -> Iterator[Trace]:
+    """Watch the calls of a kernel function while the block lasts.
+
+    `argument` is the place, from 1, of an argument that is an `int`; `result` says that it returns one. Raises
+    `GuestErrno` (`ENOENT`) where the kernel has no such function, or knows it not to have these.
+    """
+    if not _SYMBOL.fullmatch(symbol):
+        raise UsageError(f"{symbol!r} is no name of a kernel function")
+    event = f"iov_{next(_numbers)}"
+    probe, line = f"r:iov/{event} {symbol}", f" {event}: .*"
+    for name, fetched in (("argument", argument and f"$arg{argument}"), ("result", result and "$retval")):
+        probe += f" {name}={fetched}:s32" if fetched else ""
+        line += rf" {name}=(-?\d+)" if fetched else "()"
+    guest.write(f"{_TRACEFS}/kprobe_events", f"{probe}\n")
+    enable = f"{_TRACEFS}/events/iov/{event}/enable"
+    guest.write(enable, "1")
+    yield Trace(guest, re.compile(f"{line}$", re.MULTILINE))
+    guest.write(enable, "0")
+    guest.write(f"{_TRACEFS}/kprobe_events", f"-:iov/{event}\n")
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text else None

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The PFs that the SR-IOV suite has, each under its own driver or under pci-pf-stub, and what tests ask of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.guest.guest import Guest
+from harness.guest.pci import Function
+from harness.machine.machine import Machine
+
+STUB = "pci-pf-stub"
+PROFILES = {"nvme": "nvme-sriov", "igb": "igb-sriov", "virtio": "virtio-sriov"}
+DRIVERS = {"nvme": "nvme", "igb": "igb", "virtio": "virtio-pci"}
+"""By what each PF is driven when nobody says otherwise. Only nvme's is wired to pci_sriov_configure_simple()."""
+SIMPLE = ("nvme", "nvme-stub", "igb-stub", "virtio-stub")
+"""PFs whose number of VFs is set by pci_sriov_configure_simple()."""
+OWN = ("igb", "virtio")
+"""PFs whose driver has a callback of its own."""
+EVERY = (*SIMPLE, *OWN)
+
+
+def on(*names: str) -> pytest.MarkDecorator:
+    """Make a case of each PF named: `nvme` under its own driver, `nvme-stub` under pci-pf-stub, and so on."""
+    return pytest.mark.parametrize(("machine", "pf"), [_case(name) for name in names], indirect=True, ids=names)
+
+
+def _case(name: str) -> tuple[pytest.Mark, str]:
+    kind, _, stub = name.partition("-")
+    return pytest.mark.machine(PROFILES[kind]).mark, STUB if stub else DRIVERS[kind]
+
+
+def hand_over(guest: Guest, function: Function, driver: str) -> None:
+    """Give a function to a driver that its kernel has or can load, whatever it is bound to now."""
+    if function.driver == driver:
+        return
+    if not guest.driver(driver).exists:
+        guest.run(["modprobe", driver], check=True)
+    function.override(driver)
+
+
+def said(guest: Guest, mark: str, words: str) -> bool:
+    """Tell whether the kernel has said something since a mark."""
+    return any(words in line for line in guest.messages(mark))
+
+
+def version(machine: Machine) -> tuple[int, int]:
+    """Give the version of the machine's kernel, by which a few things that it does differ."""
+    major, minor, *_ = machine.spec.parts.kernel.release.split(".")
+    return int(major), int(minor.partition("-")[0])
