@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from harness import __version__, paths
-from harness.cli import bench, cache, demo, device, doctor, kernel, output, profiles, provision, shell, test
+from harness.cli import bench, cache, demo, device, doctor, kernel, output, profiles, provision, shell, test, validate
 from harness.deadline import DeadlineExpired
 from harness.errors import CouldNotRun, GuestFailure, HarnessError
 from harness.outcome import Exit
@@ -32,6 +32,7 @@ app.command("test", context_settings={"ignore_unknown_options": True})(test.run_
 app.add_typer(kernel.app, name="kernel")
 app.add_typer(device.app, name="device")
 app.add_typer(bench.app, name="bench")
+app.add_typer(validate.app, name="validate")
 app.command()(demo.demo)
 
 

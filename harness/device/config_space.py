@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.device import chain, layout
+from harness import chain
+from harness.chain import BrokenChain
+from harness.device import layout
 from harness.device.capabilities import Capability
 from harness.device.layout import Placed
 from harness.device.registers import Bank, LayoutError, Register
@@ -82,7 +84,10 @@ class ConfigSpace(Bank):
             self.declare(Register(f"bar_{index}", _BAR_0 + 4 * index, bar.width // 8, bar.flags, rw))
         for register in list(layout.registers(self.capabilities, [register.name for register in self.registers])):
             self.declare(register)
-        chain.check(self.peek(0, self.size))
+        try:
+            chain.check(self.peek(0, self.size))
+        except BrokenChain as broken:
+            raise LayoutError(str(broken)) from broken
         self._check_msix(bars)
 
     @property

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from harness.device import chain
-from harness.device.chain import Link
-from harness.device.registers import LayoutError
+from harness import chain
+from harness.chain import BrokenChain, Link
 from harness.errors import GuestFailure
 
 EXPRESS, MSIX = 0x10, 0x11
@@ -126,5 +125,5 @@ class ConfigSpace:
             raise GuestFailure(f"configuration space of {len(self.data)} bytes: it has {chain.EXTENDED} at least")
         try:
             return list(walk(self.data))
-        except LayoutError as error:
+        except BrokenChain as error:
             raise GuestFailure(str(error)) from error

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from harness.device import chain
+from harness import chain
 from harness.device.capabilities import SIOV, SIOV_SIZE
 from harness.device.registers import LayoutError
 from harness.errors import GuestFailure

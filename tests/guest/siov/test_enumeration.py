@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from siov_cases import capability, extended_chain, sriov_attributes, the_capability
 
-from harness.device import chain
+from harness import chain
 from harness.device.capabilities import SIOV
 from harness.device.siov import SiovDevice
 from harness.guest.guest import Guest

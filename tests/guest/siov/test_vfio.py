@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 from siov_cases import the_capability
 
-from harness.device import chain
+from harness import chain
 from harness.device.capabilities import SIOV
 from harness.device.device import Device
 from harness.device.log import Kind

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from sriov_cases import STUB, hand_over
 
@@ -10,16 +12,33 @@ from harness.guest.guest import Guest
 from harness.guest.pci import Function
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the cases of one PF and driver together in each module: a machine that they share changes drivers less."""
+    folder = Path(__file__).parent
+    ours = [number for number, item in enumerate(items) if item.path.parent == folder]
+    modules = {path: number for number, path in reversed([*enumerate(items[at].path for at in ours)])}
+    ordered = sorted((items[at] for at in ours), key=lambda item: (modules[item.path], _case(item)))
+    for at, item in zip(ours, ordered, strict=True):
+        items[at] = item
+
+
+def _case(item: pytest.Item) -> str:
+    return item.name.rpartition("[")[2]
+
+
 @pytest.fixture
 def pf(request: pytest.FixtureRequest, guest: Guest, pf: Function) -> Function:
-    """The first PF of the test's machine, under the driver that `on` says, with no VFs.
+    """The first PF of the test's machine, under the driver that `on` says, with no VFs, which meet their drivers.
 
-    On a shared machine that a test left with VFs, or with another driver, both are set right.
+    So on a shared machine, too, whatever the test before left.
     """
     driver = getattr(request, "param", None)
     if driver is not None:
         if pf.numvfs:
             pf.numvfs = 0
+        if not pf.autoprobe:
+            pf.autoprobe = True
         hand_over(guest, pf, driver)
     return pf
 

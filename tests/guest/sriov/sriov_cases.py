@@ -18,6 +18,8 @@ SIMPLE = ("nvme", "nvme-stub", "igb-stub", "virtio-stub")
 OWN = ("igb", "virtio")
 """PFs whose driver has a callback of its own."""
 EVERY = (*SIMPLE, *OWN)
+EACH = ("nvme", "igb-stub", "virtio", "igb")
+"""Each model and each way of driving it, once: for what takes its time."""
 
 
 def on(*names: str) -> pytest.MarkDecorator:

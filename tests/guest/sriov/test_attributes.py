@@ -7,7 +7,7 @@ import re
 from errno import EACCES
 
 import pytest
-from sriov_cases import DRIVERS, EVERY, STUB, hand_over, on
+from sriov_cases import DRIVERS, STUB, hand_over, on
 
 from harness.guest.agent import raises_errno
 from harness.guest.config_space import SRIOV
@@ -126,7 +126,7 @@ def test_a_vf_has_no_legacy_interrupt_whatever_its_pin_register_says(pf: Functio
 
 
 @pytest.mark.row("SR-15")
-@on(*EVERY)
+@on(*DRIVERS)
 def test_a_vf_lies_beside_its_pf_and_the_two_name_each_other(pf: Function) -> None:
     pf.numvfs = 2
     vfs = pf.vfs

@@ -59,6 +59,7 @@ def test_it_takes_nothing_else(pf: Function) -> None:
 
 @pytest.mark.row("SR-81")
 @on("igb", "virtio")
+@shared
 def test_vfs_meet_their_driver_unless_it_is_off(pf: Function, vf_driver: str) -> None:
     pf.numvfs = 1
     meet(vf_driver, pf.vfs[0])
@@ -70,6 +71,7 @@ def test_vfs_meet_their_driver_unless_it_is_off(pf: Function, vf_driver: str) ->
 
 @pytest.mark.row("SR-82", "SR-83")
 @on("igb", "virtio")
+@shared
 def test_while_it_is_off_only_an_override_binds_a_vf(pf: Function, vf_driver: str) -> None:
     pf.autoprobe = False
     pf.numvfs = 1
@@ -83,6 +85,7 @@ def test_while_it_is_off_only_an_override_binds_a_vf(pf: Function, vf_driver: st
 
 @pytest.mark.row("SR-83")
 @on("nvme-stub", "igb-stub")
+@shared
 def test_an_override_binds_a_vf_to_any_driver(guest: Guest, pf: Function) -> None:
     if not guest.driver("pci-stub").exists:
         guest.run(["modprobe", "pci-stub"], check=True)
@@ -95,6 +98,7 @@ def test_an_override_binds_a_vf_to_any_driver(guest: Guest, pf: Function) -> Non
 
 @pytest.mark.row("SR-84")
 @on("igb", "virtio")
+@shared
 def test_it_also_governs_vfs_that_are_there(pf: Function, vf_driver: str) -> None:
     """Against the letter of Documentation/ABI/testing/sysfs-bus-pci: pci_device_can_probe() asks at every probe."""
     pf.numvfs = 1
@@ -127,6 +131,7 @@ def test_it_outlives_the_driver_and_not_the_function(guest: Guest, pf: Function)
 
 @pytest.mark.row("SR-86")
 @on("nvme-stub", "igb")
+@shared
 def test_vectors_of_vfs_are_no_negative_numbers_and_need_a_callback(pf: Function) -> None:
     pf.autoprobe = False
     pf.numvfs = 1

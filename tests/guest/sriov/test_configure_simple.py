@@ -62,13 +62,6 @@ def test_vfs_whose_memory_found_no_place_cannot_be_enabled(guest: Guest, stub: F
     assert (stub.numvfs, stub.vfs, stub.config_space.sriov.vf_enable) == (0, [], False)
 
 
-@pytest.mark.row("SR-35")
-@pytest.mark.machine("nvme-cramped", append="pci=realloc=on")
-def test_a_kernel_that_may_place_memory_anew_makes_room_for_them(stub: Function) -> None:
-    stub.numvfs = 1
-    assert len(stub.vfs) == 1
-
-
 @pytest.mark.row("SR-40")
 @pytest.mark.machine("igb-second")
 def test_a_dependency_link_to_what_is_no_pf_is_not_supported(stub: Function) -> None:
@@ -88,15 +81,6 @@ def test_a_dependency_link_to_another_pf_shows_while_there_are_vfs(stubs: list[F
     assert (first.linked("dep_link"), second.linked("dep_link")) == (None, first)
     second.numvfs = 0
     assert second.linked("dep_link") is None
-
-
-@pytest.mark.row("SR-42")
-@pytest.mark.machine("igb-rciep")
-def test_a_pf_on_the_root_bus_depends_on_its_own_slot_not_on_slot_0(stub: Function) -> None:
-    assert stub.config_space.sriov.dependency_link == 0
-    assert stub.bdf.device != 0
-    stub.numvfs = 1
-    assert len(stub.vfs) == 1
 
 
 @pytest.mark.row("SR-44")

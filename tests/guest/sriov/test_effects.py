@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from sriov_cases import EVERY, on, version
+from sriov_cases import EACH, on, version
 
 from harness.deadline import Deadline
 from harness.guest import config_space as pci
@@ -39,7 +39,7 @@ def of(pf: Function) -> SriovCapability:
 
 
 @pytest.mark.row("SR-50")
-@on(*EVERY)
+@on(*EACH)
 @shared
 def test_vf_enable_and_memory_space_are_on_while_there_are_vfs(pf: Function) -> None:
     on_the_bus = pf.read("ari_enabled") == "1"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from errno import EACCES, EBUSY, EINVAL, ENOENT, ENOSPC, ERANGE
 
 import pytest
-from sriov_cases import DRIVERS, EVERY, hand_over, on, said
+from sriov_cases import DRIVERS, EACH, EVERY, hand_over, on, said
 
 from harness.guest import agent
 from harness.guest.agent import Agent, raises_errno
@@ -22,7 +22,7 @@ shared = pytest.mark.usefixtures("shared_machine")
 
 
 @pytest.mark.row("SR-60")
-@on(*EVERY)
+@on(*EACH, "virtio-stub")
 @shared
 def test_every_vf_can_be_enabled_and_disabled(guest: Guest, pf: Function) -> None:
     before = guest.functions()
@@ -93,7 +93,7 @@ def test_ten_with_a_leading_zero_is_eight(pf: Function) -> None:
 
 
 @pytest.mark.row("SR-24")
-@on(*EVERY)
+@on(*DRIVERS)
 @shared
 def test_the_present_count_is_accepted_again_and_changes_nothing(pf: Function) -> None:
     pf.numvfs = 0
@@ -136,7 +136,7 @@ def test_a_driver_without_sriov_configure_gives_no_entry(guest: Guest, pf: Funct
 
 
 @pytest.mark.row("SR-27")
-@on(*EVERY)
+@on(*EACH, "virtio-stub")
 @shared
 def test_changing_a_nonzero_count_is_busy_and_says_so(guest: Guest, pf: Function) -> None:
     pf.numvfs = 1
@@ -206,7 +206,7 @@ def test_a_write_of_nothing_changes_nothing(pf: Function) -> None:
 
 
 @pytest.mark.row("SR-51")
-@on(*EVERY)
+@on(*DRIVERS)
 @shared
 def test_vfs_are_where_offset_and_stride_put_them(pf: Function) -> None:
     pf.numvfs = 2

@@ -12,11 +12,14 @@ from harness.guest.agent import raises_errno
 from harness.guest.guest import Guest
 from harness.guest.pci import Function
 
+shared = pytest.mark.usefixtures("shared_machine")
+
 LEFT_ENABLED = "driver left SR-IOV enabled after remove"
 
 
 @pytest.mark.row("SR-107")
 @on(*OWN)
+@shared
 def test_they_disable_their_vfs_before_they_let_go_of_the_pf(guest: Guest, pf: Function) -> None:
     pf.numvfs = 2
     mark = guest.log_mark()
@@ -28,6 +31,7 @@ def test_they_disable_their_vfs_before_they_let_go_of_the_pf(guest: Guest, pf: F
 
 @pytest.mark.row("SR-107")
 @on(*OWN)
+@shared
 def test_a_pf_that_comes_back_has_no_vfs_and_takes_new_ones(pf: Function) -> None:
     driver = pf.driver
     assert driver is not None
@@ -41,6 +45,7 @@ def test_a_pf_that_comes_back_has_no_vfs_and_takes_new_ones(pf: Function) -> Non
 
 @pytest.mark.row("SR-79")
 @on("igb")
+@shared
 def test_igb_says_how_many_vfs_it_gave(guest: Guest, pf: Function) -> None:
     mark = guest.log_mark()
     pf.numvfs = 3

@@ -14,6 +14,8 @@ from harness.guest.config_space import BUS_MASTER, MEMORY_SPACE
 from harness.guest.guest import Guest
 from harness.guest.pci import Function
 
+shared = pytest.mark.usefixtures("shared_machine")
+
 LEFT_ENABLED = "driver left SR-IOV enabled after remove"
 COMMAND = 0x04
 STUBS = ("nvme-stub", "igb-stub", "virtio-stub")
@@ -21,6 +23,7 @@ STUBS = ("nvme-stub", "igb-stub", "virtio-stub")
 
 @pytest.mark.row("SR-70")
 @pytest.mark.machine("minimal")
+@shared
 def test_it_asks_for_amazons_function_alone(guest: Guest) -> None:
     shown = guest.run(["/usr/sbin/modinfo", "-F", "alias", STUB])  # not the shell's own
     if guest.driver(STUB).exists:
@@ -30,6 +33,7 @@ def test_it_asks_for_amazons_function_alone(guest: Guest) -> None:
 
 @pytest.mark.row("SR-70")
 @on("nvme", "igb", "virtio")
+@shared
 def test_it_says_that_it_claims_the_function(guest: Guest, pf: Function) -> None:
     mark = guest.log_mark()
     hand_over(guest, pf, STUB)
@@ -51,6 +55,7 @@ def test_new_id_gives_it_any_pf_at_once(guest: Guest, pf: Function) -> None:
 
 @pytest.mark.row("SR-71")
 @on("igb")
+@shared
 def test_without_its_id_it_does_not_take_a_pf(guest: Guest, pf: Function) -> None:
     if not guest.driver(STUB).exists:
         guest.run(["modprobe", STUB], check=True)
@@ -62,6 +67,7 @@ def test_without_its_id_it_does_not_take_a_pf(guest: Guest, pf: Function) -> Non
 
 @pytest.mark.row("SR-72", "SR-73")
 @on(*SIMPLE)
+@shared
 def test_vfs_outlive_its_driver_and_wait_for_the_next(guest: Guest, pf: Function) -> None:
     """No driver that is content with pci_sriov_configure_simple() disables VFs in its remove()."""
     driver = pf.driver
@@ -94,6 +100,7 @@ def test_unloading_it_leaves_the_vfs_too(guest: Guest, pf: Function) -> None:
 
 @pytest.mark.row("SR-74")
 @on(*STUBS)
+@shared
 def test_it_leaves_the_function_as_it_finds_it(pf: Function) -> None:
     assert not pf.config_space.command & BUS_MASTER
     assert pf.read("enable") == "0"
@@ -106,6 +113,7 @@ def test_it_leaves_the_function_as_it_finds_it(pf: Function) -> None:
 
 @pytest.mark.row("SR-74")
 @on("igb-stub")
+@shared
 def test_a_function_that_was_off_stays_off(pf: Function) -> None:
     pf.unbind()
     pf.write_config(COMMAND, bytes(2))  # igb had switched it on
@@ -116,6 +124,7 @@ def test_a_function_that_was_off_stays_off(pf: Function) -> None:
 
 @pytest.mark.row("SR-76")
 @pytest.mark.machine("minimal")
+@shared
 def test_it_takes_a_function_without_sr_iov_without_complaint(guest: Guest) -> None:
     plain = guest.function("0000:00:00.0")  # the host bridge, which no driver has
     hand_over(guest, plain, STUB)
@@ -125,6 +134,7 @@ def test_it_takes_a_function_without_sr_iov_without_complaint(guest: Guest) -> N
 
 @pytest.mark.row("SR-60")
 @on(*STUBS)
+@shared
 def test_it_enables_as_many_as_the_hardware_has(pf: Function) -> None:
     total = pf.config_space.sriov.total_vfs
     assert pf.totalvfs == total

@@ -38,6 +38,8 @@ def test_behind_a_root_port_ari_is_on(stub: Function) -> None:
 @pytest.mark.row("SR-121", "SR-42")
 @pytest.mark.machine("igb-rciep")
 def test_on_the_root_bus_there_is_no_ari_and_vfs_are_part_of_the_root_complex(stub: Function) -> None:
+    assert stub.bdf.device != 0
+    assert stub.config_space.sriov.dependency_link == 0  # to be read as function 0 of its own slot
     assert stub.read("ari_enabled") == "0"
     stub.numvfs = 2
     assert stub.config_space.sriov.control == pci.VF_ENABLE | pci.VF_MSE

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from toy_device import COMMAND, Board, read, write, write_config
 
-from harness.device import chain
+from harness import chain
 from harness.device.config_space import COMMAND_MASTER, COMMAND_MEMORY
 from harness.device.device import CONFIG
 from harness.device.log import Kind

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from harness.device import chain
+from harness import chain
+from harness.chain import BrokenChain, Link
 from harness.device.capabilities import all_ones, ats, express_endpoint, pasid, vendor_specific
-from harness.device.chain import Link
 from harness.device.config_space import ConfigSpace, Identity
-from harness.device.registers import LayoutError
 
 
 def space(words: Mapping[int, int], *, pointer: int = 0x40, status: int = 0x10) -> bytes:
@@ -82,12 +81,12 @@ def test_a_space_of_256_bytes_has_no_extended_capabilities() -> None:
     ],
 )
 def test_a_chain_without_an_end_or_into_another_part_is_refused(config: bytes, why: str) -> None:
-    with pytest.raises(LayoutError, match=why):
+    with pytest.raises(BrokenChain, match=why):
         chain.check(config)
 
 
 def test_a_chain_is_given_as_far_as_it_is_sound() -> None:
     walk = chain.extended(space({0x100: 0x2001_0001, 0x200: 0x0401_0002}))
     assert [next(walk).id, next(walk).id] == [1, 2]
-    with pytest.raises(LayoutError):
+    with pytest.raises(BrokenChain):
         next(walk)

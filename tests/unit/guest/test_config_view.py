@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.device.chain import Link
+from harness.chain import Link
 from harness.errors import GuestFailure
 from harness.guest import config_space as pci
 from harness.guest.config_space import ConfigSpace

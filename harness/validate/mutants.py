@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Mutants: kernels that are wrong in one small, deliberate way each. A suite that lets one live lacks a test.
+
+A mutant is killed by a test that FAILs on it, and does not FAIL on the kernel without it: who cannot tell the two apart
+has shown nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness import paths
+from harness.errors import CouldNotRun, UsageError, unknown
+from harness.outcome import Outcome
+from harness.provision.kbuild import series
+from harness.validate.run import TestRun, run_tests
+
+FOLDER = Path("tests/mutants")
+_TRY_FIRST = re.compile(r"^Try-first: (\S+)$", re.MULTILINE)
+_MISSED = (Outcome.MISS, Outcome.ERROR)
+"""Outcomes that say nothing of a kernel."""
+_WELL = (Outcome.PASS, Outcome.KNOWN)
+
+Build = Callable[["Mutant"], str]
+"""Builds the kernel with a mutant, and gives the name that `--kernel` takes."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A patch that breaks a kernel, what it breaks, and which tests are to be tried before all others."""
+
+    name: str
+    path: Path
+    subject: str
+    first: str | None
+
+    @classmethod
+    def read(cls, path: Path) -> Mutant:
+        """Read a patch, whose description may say `Try-first: TESTS`; raises `UsageError`."""
+        [patch] = series.read(path)
+        hint = _TRY_FIRST.search(path.read_text(encoding="utf-8"))
+        return cls(path.stem, path, patch.subject, hint and hint[1])
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What became of a mutant: the test that killed it, or None; `trouble` where nothing could be found out."""
+
+    mutant: Mutant
+    killed_by: str | None
+    reason: str = ""
+    trouble: str = ""
+
+    @property
+    def survived(self) -> bool:
+        """Whether all tests ran, and none of them noticed."""
+        return self.killed_by is None and not self.trouble
+
+
+def known(suite: str) -> list[Mutant]:
+    """Give the mutants of a suite, by name; raises `UsageError` for a suite that has none."""
+    folder = paths.data_root() / FOLDER
+    suites = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if suite not in suites:
+        raise UsageError(unknown("suite of mutants", suite, suites))
+    return [Mutant.read(path) for path in sorted((folder / suite).glob("*.patch"))]
+
+
+def chosen(mutants: Sequence[Mutant], names: Sequence[str]) -> list[Mutant]:
+    """Give those that are named, all without a name; raises `UsageError` for a name that is none."""
+    by_name = {mutant.name: mutant for mutant in mutants}
+    for name in names:
+        if name not in by_name:
+            raise UsageError(unknown("mutant", name, by_name))
+    return [by_name[name] for name in names] if names else list(mutants)
+
+
+def examine(mutants: Iterable[Mutant], build: Build, tests: str, *, workers: int) -> Iterator[Examined]:
+    """Build each mutant, and run the tests until one fails: those that it asks for first, then all of them."""
+    for mutant in mutants:
+        try:
+            yield _examined(mutant, build(mutant), tests, workers)
+        except CouldNotRun as error:
+            yield Examined(mutant, None, trouble=str(error))
+
+
+def confirmed(examined: Sequence[Examined], kernel: str, *, workers: int) -> list[Examined]:
+    """Run what killed mutants on the kernel without any, and take back what fails there, too."""
+    killers = sorted({one.killed_by for one in examined if one.killed_by})
+    if not killers:
+        return list(examined)
+    said = {one.test: one.outcome for one in run_tests(kernel, killers, workers=workers).verdicts}
+    return [_held_against(one, said.get(one.killed_by or "")) for one in examined]
+
+
+def _examined(mutant: Mutant, kernel: str, tests: str, workers: int) -> Examined:
+    if mutant.first is not None:
+        found = _verdict(mutant, run_tests(kernel, [mutant.first], first_failure=True))
+        if not found.survived:
+            return found
+    return _verdict(mutant, run_tests(kernel, [tests], workers=workers, first_failure=True))
+
+
+def _verdict(mutant: Mutant, run: TestRun) -> Examined:
+    fail = run.first(Outcome.FAIL)
+    if fail is not None:
+        return Examined(mutant, fail.test, reason=fail.reason)
+    missed = next((one for outcome in _MISSED if (one := run.first(outcome))), None)
+    if missed is not None:
+        return Examined(mutant, None, trouble=f"{missed.test}: {missed.outcome}: {missed.reason}")
+    if not any(one.outcome in _WELL for one in run.verdicts):
+        return Examined(mutant, None, trouble=f"no test ran (see {run.folder})")
+    return Examined(mutant, None)
+
+
+def _held_against(one: Examined, without: Outcome | None) -> Examined:
+    if one.killed_by is None or without in _WELL:
+        return one
+    what = "did not run" if without is None else f"is a {without}"
+    return replace(one, killed_by=None, trouble=f"{one.killed_by} {what} on the kernel without the mutant, too")
