@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,17 @@ def load(guest: Guest, file: Path, **parameters: str | int) -> Module:
     guest.put(file.read_bytes(), there)
     guest.agent.call(agent.insert(there, words)).value()
     return Module(guest.agent, file.stem.replace("-", "_"))  # as scripts/Makefile.lib does (name-fix)
+
+
+def load_own(guest: Guest, name: str) -> None:
+    """Load a module of the guest's own kernel, unless it is loaded: what depends on nothing, without a program's start.
+
+    Raises `GuestFailure` where there is none of that name.
+    """
+    release = guest.read("/proc/sys/kernel/osrelease").strip()
+    loaded = guest.agent.call(agent.insert(f"/lib/modules/{release}/{name}.ko"))
+    if loaded.errno not in (0, errno.EEXIST):
+        guest.run(["modprobe", name], check=True)
 
 
 def _words(parameters: dict[str, str | int]) -> list[str]:

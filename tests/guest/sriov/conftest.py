@@ -36,6 +36,7 @@ def pf(request: pytest.FixtureRequest, guest: Guest, pf: Function) -> Function:
     driver = getattr(request, "param", None)
     if driver is not None:
         if pf.numvfs:
+            hand_over(guest, pf, pf.driver or STUB)  # without any, nobody could disable them
             pf.numvfs = 0
         if not pf.autoprobe:
             pf.autoprobe = True

@@ -9,6 +9,7 @@ import pytest
 from sriov_cases import DRIVERS, STUB, hand_over, on
 
 from harness.deadline import Deadline
+from harness.guest import module
 from harness.guest.agent import raises_errno
 from harness.guest.guest import Guest
 from harness.guest.pci import Function
@@ -25,7 +26,7 @@ def vf_driver(guest: Guest, pf: Function) -> str:
     """The driver that the VFs of the PF meet, loaded."""
     driver = VF_DRIVERS[pf.driver or ""]
     if not guest.driver(driver).exists:
-        guest.run(["modprobe", driver], check=True)
+        module.load_own(guest, driver)
     return driver
 
 
@@ -88,7 +89,7 @@ def test_while_it_is_off_only_an_override_binds_a_vf(pf: Function, vf_driver: st
 @shared
 def test_an_override_binds_a_vf_to_any_driver(guest: Guest, pf: Function) -> None:
     if not guest.driver("pci-stub").exists:
-        guest.run(["modprobe", "pci-stub"], check=True)
+        module.load_own(guest, "pci-stub")
     pf.autoprobe = False
     pf.numvfs = 1
     (vf,) = pf.vfs
@@ -141,7 +142,6 @@ def test_vectors_of_vfs_are_no_negative_numbers_and_need_a_callback(pf: Function
             vf.write("sriov_vf_msix_count", text)
     with raises_errno(EOPNOTSUPP):
         vf.write("sriov_vf_msix_count", 2)
-    pf.unbind()
 
 
 @pytest.mark.row("SR-16", "SR-86")

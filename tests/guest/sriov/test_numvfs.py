@@ -22,7 +22,7 @@ shared = pytest.mark.usefixtures("shared_machine")
 
 
 @pytest.mark.row("SR-60")
-@on(*EACH, "virtio-stub")
+@on(*EVERY)
 @shared
 def test_every_vf_can_be_enabled_and_disabled(guest: Guest, pf: Function) -> None:
     before = guest.functions()
@@ -136,7 +136,7 @@ def test_a_driver_without_sriov_configure_gives_no_entry(guest: Guest, pf: Funct
 
 
 @pytest.mark.row("SR-27")
-@on(*EACH, "virtio-stub")
+@on(*EACH)
 @shared
 def test_changing_a_nonzero_count_is_busy_and_says_so(guest: Guest, pf: Function) -> None:
     pf.numvfs = 1

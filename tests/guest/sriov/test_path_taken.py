@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("shared_machine")
 
 
 @pytest.mark.row("SR-29")
-@on(*SIMPLE)
+@on("nvme", "igb-stub", "virtio-stub")
 def test_the_simple_callback_is_what_runs_and_gives_the_count(guest: Guest, pf: Function) -> None:
     with traced(guest, CONFIGURE_SIMPLE, **COUNT) as trace:
         pf.numvfs = 2

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from errno import EBUSY, ENODEV, ENOENT
+from errno import ENODEV, ENOENT
 
 import pytest
 from sriov_cases import SIMPLE, STUB, hand_over, on, said
 
-from harness.guest import agent
+from harness.guest import agent, module
 from harness.guest.agent import raises_errno
 from harness.guest.config_space import BUS_MASTER, MEMORY_SPACE
 from harness.guest.guest import Guest
@@ -46,7 +46,7 @@ def test_it_says_that_it_claims_the_function(guest: Guest, pf: Function) -> None
 def test_new_id_gives_it_any_pf_at_once(guest: Guest, pf: Function) -> None:
     pf.unbind()
     if not guest.driver(STUB).exists:
-        guest.run(["modprobe", STUB], check=True)
+        module.load_own(guest, STUB)
     guest.driver(STUB).new_id(pf.vendor, pf.device)
     assert pf.driver == STUB
     pf.numvfs = 1
@@ -58,7 +58,7 @@ def test_new_id_gives_it_any_pf_at_once(guest: Guest, pf: Function) -> None:
 @shared
 def test_without_its_id_it_does_not_take_a_pf(guest: Guest, pf: Function) -> None:
     if not guest.driver(STUB).exists:
-        guest.run(["modprobe", STUB], check=True)
+        module.load_own(guest, STUB)
     pf.unbind()
     with raises_errno(ENODEV):
         pf.bind(STUB)
@@ -130,17 +130,3 @@ def test_it_takes_a_function_without_sr_iov_without_complaint(guest: Guest) -> N
     hand_over(guest, plain, STUB)
     assert plain.driver == STUB
     assert not any(name.startswith("sriov") for name in plain.attributes())
-
-
-@pytest.mark.row("SR-60")
-@on(*STUBS)
-@shared
-def test_it_enables_as_many_as_the_hardware_has(pf: Function) -> None:
-    total = pf.config_space.sriov.total_vfs
-    assert pf.totalvfs == total
-    pf.numvfs = total
-    assert len(pf.vfs) == total
-    with raises_errno(EBUSY):
-        pf.numvfs = 1
-    pf.numvfs = 0
-    assert pf.vfs == []

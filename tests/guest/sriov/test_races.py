@@ -15,7 +15,7 @@ from harness.guest.guest import Guest
 from harness.guest.pci import Function
 from harness.guest.uevents import Uevent, Uevents
 
-PATIENCE, BRIEFLY = 60.0, 15.0
+PATIENCE, BRIEFLY = 60.0, 6.0
 HUNG_TASK_TIMEOUT = "/proc/sys/kernel/hung_task_timeout_secs"
 
 
@@ -62,7 +62,7 @@ def removed(seen: Iterable[Uevent], function: Function) -> bool:
 )
 def test_enabling_and_removing_at_once_come_to_an_end(guest: Guest, stubs: list[Function]) -> None:
     """sriov_numvfs_store() takes the PF's lock, then pci_rescan_remove_lock; remove_store() the other way round."""
-    guest.write(HUNG_TASK_TIMEOUT, "5")
+    guest.write(HUNG_TASK_TIMEOUT, "2")
     one, other = stubs
     other.numvfs = 1
     uevents = Uevents(guest.session)
@@ -113,7 +113,7 @@ def test_whoever_finds_no_driver_is_told_so_and_nothing_breaks(guest: Guest, pf:
 @on("nvme", "igb-stub")
 def test_rescans_and_enabling_take_turns(guest: Guest, pf: Function) -> None:
     before = guest.functions()
-    for count in (2, 0, 1, 0):
+    for count in (2, 0):
         rescans = [guest.rescanning()] * 2
         *rescanned, written = together(guest, [*rescans, pf.writing("sriov_numvfs", count)])
         assert [answer.errno for answer in (*rescanned, written)] == [0, 0, 0]
@@ -125,7 +125,7 @@ def test_rescans_and_enabling_take_turns(guest: Guest, pf: Function) -> None:
 @pytest.mark.row("SR-98")
 @on("igb", "virtio")
 def test_vfs_may_be_bound_and_unbound_while_they_go(guest: Guest, pf: Function) -> None:
-    for _ in range(3):
+    for _ in range(2):
         pf.numvfs = 2
         vfs = pf.vfs
         unbinding = [vf.writing("driver/unbind", str(vf.bdf)) for vf in vfs]

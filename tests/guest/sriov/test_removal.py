@@ -143,7 +143,7 @@ def test_a_pf_that_is_pulled_out_takes_its_vfs_along_and_can_come_back(
 
 
 @pytest.mark.row("SR-105")
-@on("nvme", "igb-stub")
+@on("igb-stub")
 def test_vf_enable_that_was_left_on_is_switched_off_when_the_pf_is_found(guest: Guest, pf: Function) -> None:
     """As a kernel finds it that kexec started, or after a crash; sriov_init() says nothing, and takes a second."""
     at = pf.config_space.sriov.at
@@ -159,7 +159,7 @@ def test_vf_enable_that_was_left_on_is_switched_off_when_the_pf_is_found(guest: 
 
 
 @pytest.mark.row("SR-100")
-@on("igb-stub", "nvme")
+@on("igb-stub")
 def test_a_pf_without_vfs_is_removed_and_found_again(guest: Guest, pf: Function) -> None:
     before = guest.functions()
     pf.numvfs = 2

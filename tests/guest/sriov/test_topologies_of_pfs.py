@@ -26,7 +26,6 @@ def places(pf: Function, count: int) -> list[Bdf]:
 
 @pytest.mark.row("SR-120")
 @pytest.mark.machine("igb-sriov")
-@pytest.mark.machine("nvme-sriov")
 def test_behind_a_root_port_ari_is_on(stub: Function) -> None:
     assert stub.read("ari_enabled") == "1"
     stub.numvfs = 2
