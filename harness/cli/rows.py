@@ -17,8 +17,8 @@ from harness.report import rows
 from harness.report.rows import Shown
 
 
-def show(targets: Targets, kernel: str | None, *, as_json: bool) -> None:
-    """Print the rows; `kernel` bounds what tests said to that kernel. Raises `CouldNotRun`, or `UsageError`."""
+def show(targets: Targets, kernel: str, *, as_json: bool) -> None:
+    """Print the rows, with what tests said on one kernel. Raises `CouldNotRun`, or `UsageError`."""
     tests = _tests(targets)
     said = rows.last_verdicts(paths.output() / "runs", tests, kernel)
     shown = rows.shown(rows.catalogue(), tests, said)
@@ -29,7 +29,7 @@ def show(targets: Targets, kernel: str | None, *, as_json: bool) -> None:
     output.table("row", "verdict", "tests", "what holds", rows=lines)
     ran = [one for one in shown if one.has_run]
     left = [one for one in shown if not one.tests]
-    output.console().print(f"{len(shown)} rows: {len(ran)} shown by tests that ran, {len(left)} by none")
+    output.console().print(f"{len(shown)} rows: {len(ran)} shown by tests that ran on {kernel}, {len(left)} by none")
 
 
 def _tests(targets: Targets) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from harness import paths
+from harness import config, paths
 from harness.cli import flags
 from harness.cli.rows import show as show_rows
 from harness.cli.targets import Targets
@@ -58,7 +58,8 @@ def run_tests(
     Exits 0 all well, 1 any FAIL, 2 usage, 3 any MISS, 4 any ERROR, 5 nothing collected, 130 interrupted.
     """
     if rows:
-        show_rows(Targets.of(arguments or []), kernel, as_json=json)
+        selection = ["-k", select] if select else []
+        show_rows(Targets.of([*(arguments or []), *selection]), config.load(kernel=kernel).kernel, as_json=json)
         return
     try:
         store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel, profile_dir=profile_dir)

@@ -55,9 +55,9 @@ def mutants(
         for one in examination.examine(chosen, build, f"tests/guest/{suite}", workers=workers):
             found.append(one)
             _tell(one, f"{len(found)} of {len(chosen)}, after {(time.monotonic() - started) / 60:.1f} min")
-        plain = Order(source).default_name
-        building.provide(store.cache, store.apt, plain, Order(source))
-        found = examination.confirmed(found, plain, workers=workers)
+        plain = Order(source)
+        building.provide(store.cache, store.apt, plain.default_name, plain)
+        found = examination.confirmed(found, plain.default_name, workers=workers)
     if json:
         flags.print_json({"mutants": [_plain(one) for one in found]})
     else:

@@ -201,7 +201,7 @@ class Agent:
         except BaseException as error:
             self.close()
             if isinstance(error, TimeoutError):
-                raise GuestTimeout(str(deadline.error())) from error
+                raise GuestTimeout(str(deadline.error())) from None  # where we waited says nothing of what is wrong
             if isinstance(error, OSError | EOFError | paramiko.SSHException):
                 raise self._session.lost(error) from error
             raise

@@ -76,7 +76,10 @@ class SriovCapability:
 
 @dataclass(frozen=True)
 class ConfigSpace:
-    """The bytes of a function's configuration space at one time. Raises `GuestFailure` for what makes no sense."""
+    """The bytes of a function's configuration space, which are read one register after another.
+
+    Raises `GuestFailure` for what makes no sense.
+    """
 
     data: bytes
 

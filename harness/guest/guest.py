@@ -8,12 +8,13 @@ import re
 from collections.abc import Sequence
 
 from harness.deadline import Deadline, DeadlineExpired
+from harness.errors import GuestFailure
 from harness.guest import agent, pci
 from harness.guest.agent import Agent, Call
 from harness.guest.console import Console
 from harness.guest.driver import Driver
 from harness.guest.pci import Bdf, Function
-from harness.guest.pending import Pending
+from harness.guest.pending import Pending, Process
 from harness.guest.ssh import COMMAND_TIMEOUT, Completed, GuestTimeout, Session
 
 _KMSG = "/dev/kmsg"
@@ -72,9 +73,18 @@ class Guest:
         """Give the call of `rescan`, to be done with others or meanwhile."""
         return agent.write("/sys/bus/pci/rescan", b"1")
 
+    def process(self) -> Process:
+        """Give a new process in the guest, which does system calls that others do not wait for."""
+        return Process(self.session)
+
     def start(self, call: Call) -> Pending:
         """Begin a system call in a process of its own, and do not wait for it."""
-        return Pending(self.session, call)
+        return self.process().start(call)
+
+    def is_blocked(self, process: Process) -> bool:
+        """Tell whether a process is in uninterruptible sleep (state D): in a system call that waits."""
+        state = self.read(f"/proc/{process.pid}/stat").rpartition(")")[2].split()  # behind the name, which may hold any
+        return state[:1] == ["D"]
 
     def log_mark(self) -> str:
         """Put a mark into the kernel's log, from which on `messages` gives what the kernel said."""
@@ -86,7 +96,9 @@ class Guest:
         """Give the kernel's messages after a mark, of all levels, without their time stamps."""
         lines = self.run("dmesg", check=True).stdout.splitlines()
         texts = [_STAMP.sub("", line) for line in lines]
-        return texts[texts.index(since) + 1 :] if since in texts else texts
+        if since not in texts:
+            raise GuestFailure(f"the kernel's log no longer holds the mark {since!r}: it has said too much since")
+        return texts[texts.index(since) + 1 :]
 
     def drain(self, timeout: float = 10.0) -> None:
         """Wait until all that the kernel has said until now has arrived on the console.

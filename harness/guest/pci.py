@@ -16,8 +16,10 @@ _SYSFS = "/sys/bus/pci"
 _BDF = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])")
 _VIRTFN = re.compile(r"virtfn[0-9]{1,5}")
 _RESOURCE = re.compile(r"0x([0-9a-f]{16}) 0x([0-9a-f]{16}) 0x([0-9a-f]{16})")
+_MODE_DIGITS = 11
+"""More than a mode_t of 32 bits has digits."""
 IOV_RESOURCES = range(7, 13)
-"""The lines of a PF's `resource` that are windows for its VFs' BARs, behind six BARs and the ROM (linux/pci.h)."""
+"""The lines of a PF's `resource`, from 0, that are windows for its VFs' BARs, behind six BARs and the ROM."""
 
 
 @dataclass(frozen=True, order=True)
@@ -117,7 +119,7 @@ class Function:
     def permissions(self, attribute: str) -> int:
         """Give an attribute's permissions, such as 0o644."""
         text = self._do(agent.mode(f"{self.path}/{attribute}")).decode("ascii", errors="replace")
-        if not text.isdecimal():
+        if not (text.isdecimal() and len(text) < _MODE_DIGITS):
             raise GuestFailure(f"{attribute} of {self.bdf} has permissions that are none: {text[:80]!r}")
         return int(text) & 0o7777
 

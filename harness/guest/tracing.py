@@ -10,17 +10,20 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from harness.errors import UsageError
+from harness.errors import GuestFailure, UsageError
 from harness.guest import agent
 from harness.guest.guest import Guest
 
 _TRACEFS = "/sys/kernel/tracing"
+_EVENTS = f"{_TRACEFS}/kprobe_events"
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _READ_LIMIT = 1024 * 1024
 """Bytes of trace read: a hundred a call."""
+_LINE_LIMIT = 1000
+"""Characters of a line looked at."""
 _numbers = itertools.count(1)
 
 
@@ -40,10 +43,13 @@ class Trace:
 
     @property
     def calls(self) -> list[Traced]:
-        """All calls that have returned until now, in that order."""
-        read = agent.read(f"{_TRACEFS}/trace", length=_READ_LIMIT)
-        text = self._guest.agent.call(read).value().decode("utf-8", errors="replace")
-        return [Traced(_number(argument), _number(result)) for argument, result in self._line.findall(text)]
+        """All calls that have returned until now, in that order. Raises `GuestFailure` where there are too many."""
+        data = self._guest.agent.call(agent.read(f"{_TRACEFS}/trace", length=_READ_LIMIT)).value()
+        if len(data) == _READ_LIMIT:
+            raise GuestFailure(f"the guest's trace is too long to be read, over {_READ_LIMIT} bytes")
+        lines = (line[:_LINE_LIMIT] for line in data.decode("utf-8", errors="replace").splitlines())
+        found = [match.groups() for match in map(self._line.search, lines) if match]
+        return [Traced(_number(argument), _number(result)) for argument, result in found]
 
 
 @contextmanager
@@ -56,16 +62,24 @@ def traced(guest: Guest, symbol: str, *, argument: int | None = None, result: bo
     if not _SYMBOL.fullmatch(symbol):
         raise UsageError(f"{symbol!r} is no name of a kernel function")
     event = f"iov_{next(_numbers)}"
-    probe, line = f"r:iov/{event} {symbol}", f" {event}: .*"
+    probe, line = f"r:iov/{event} {symbol}", f" {event}: .*?"
     for name, fetched in (("argument", argument and f"$arg{argument}"), ("result", result and "$retval")):
         probe += f" {name}={fetched}:s32" if fetched else ""
-        line += rf" {name}=(-?\d+)" if fetched else "()"
-    guest.write(f"{_TRACEFS}/kprobe_events", f"{probe}\n")
-    enable = f"{_TRACEFS}/events/iov/{event}/enable"
-    guest.write(enable, "1")
-    yield Trace(guest, re.compile(f"{line}$", re.MULTILINE))
-    guest.write(enable, "0")
-    guest.write(f"{_TRACEFS}/kprobe_events", f"-:iov/{event}\n")
+        line += rf" {name}=(-?[0-9]{{1,10}})" if fetched else "()"
+    guest.write(_EVENTS, f"{probe}\n")
+    try:
+        guest.write(f"{_TRACEFS}/events/iov/{event}/enable", "1")
+        yield Trace(guest, re.compile(f"{line}$"))
+    except BaseException:
+        with suppress(GuestFailure):  # the guest may be beyond listening: what went wrong first counts
+            _forget(guest, event)
+        raise
+    _forget(guest, event)
+
+
+def _forget(guest: Guest, event: str) -> None:
+    guest.write(f"{_TRACEFS}/events/iov/{event}/enable", "0")
+    guest.write(_EVENTS, f"-:iov/{event}\n")
 
 
 def _number(text: str) -> int | None:

@@ -30,6 +30,7 @@ class Case:
         self.fetching = ""
         self.deadline = Deadline(seconds(mark) if mark else run.test_timeout, "the test")
         self.phases: list[Verdict] = []
+        self.besides: BaseException | None = None
         self._folder: Path | None = None
 
     @classmethod

@@ -71,8 +71,9 @@ def seconds(mark: pytest.Mark) -> float:
 
 
 def rows(item: pytest.Item) -> tuple[str, ...]:
-    """Give the rows of the catalogue that a test shows, in their order there."""
-    return tuple(sorted({name for mark in item.iter_markers("row") for name in _row(mark)}))
+    """Give the rows of the catalogue that a test shows, in the order of their numbers."""
+    names = {name for mark in item.iter_markers("row") for name in _row(mark)}
+    return tuple(sorted(names, key=lambda name: (name[:2], int(name[3:]))))
 
 
 def _row(mark: pytest.Mark) -> tuple[str, ...]:
@@ -90,6 +91,7 @@ def _machine(mark: pytest.Mark) -> str:
 
 _READERS: dict[str, Callable[[pytest.Mark], object]] = {
     "machine": _machine, "expects_report": declared, "test_timeout": seconds, "known_bug": KnownBug.of,
+    "row": _row,
 }  # fmt: skip
 
 

@@ -28,6 +28,8 @@ _ENDINGS = (Exception, pytest.skip.Exception, pytest.fail.Exception)
 """What a test ends with; pytest's own are no `Exception`."""
 _BEYOND_A_TEST = (KernelReported, QemuDied, GuestLost, GuestTimeout, QmpLost)
 """Failures of which a `known_bug` speaks only where its `match` does."""
+_BESIDES = "besides, "
+"""How a note begins that tells of what a machine did while the test failed in another way."""
 _PACKAGE = Path(__file__).parents[1]
 _PROPERTIES = ("profile", "kernel", "release", "qemu", "accel")
 """What of a machine stands in a JUnit file."""
@@ -129,7 +131,8 @@ def _judged(case: Case, *, passing: bool) -> Iterator[None]:
         raise complaint from error
     if error is not None:
         if complaint is not None:
-            error.add_note(f"besides, {complaint}")
+            case.besides = complaint
+            error.add_note(f"{_BESIDES}{complaint}")
         raise error
 
 
@@ -169,7 +172,7 @@ def _phase(case: Case, call: pytest.CallInfo[None], report: pytest.TestReport) -
     outcome, stage = classify(error) if error is not None else (Outcome.PASS, None)
     reason = _first_line(error)
     bugs = case.known_bugs() if call.when == "call" else []
-    foretold = [bug.reason for bug in bugs if error is not None and _foretells(bug, error)]
+    foretold = [bug.reason for bug in bugs if error is not None and _foretells(bug, error, case.besides)]
     if outcome is Outcome.FAIL and foretold:
         outcome, reason = Outcome.KNOWN, foretold[0]
     elif outcome is Outcome.PASS and bugs:
@@ -183,10 +186,16 @@ def _phase(case: Case, call: pytest.CallInfo[None], report: pytest.TestReport) -
     )  # fmt: skip
 
 
-def _foretells(bug: KnownBug, error: BaseException) -> bool:
+def _foretells(bug: KnownBug, error: BaseException, besides: BaseException | None) -> bool:
+    """Tell whether a bug speaks of all that went wrong: how the test failed, and what its machines did besides."""
     if bug.match is not None:
-        return bug.match.search(words(error)) is not None
-    return not isinstance(error, _BEYOND_A_TEST)
+        own = "\n".join([str(error), *(note for note in _notes(error) if not note.startswith(_BESIDES))])
+        return all(bug.match.search(text) for text in (own, *([] if besides is None else [words(besides)])))
+    return besides is None and not isinstance(error, _BEYOND_A_TEST)
+
+
+def _notes(error: BaseException) -> list[str]:
+    return list(getattr(error, "__notes__", ()))
 
 
 def _dress(report: pytest.TestReport, verdict: Verdict) -> None:

@@ -15,7 +15,8 @@ from harness.errors import CouldNotRun
 from harness.outcome import OUTCOME_FILE, Outcome, Verdict
 
 _CATALOGUE = Path("docs/catalogue.md")
-_ROW = re.compile(r"\| ([A-Z]{2}-\d{2,3}) \| (.+?) \| ?(.*?) ?\|")
+_ROW = re.compile(r"\| ([A-Z]{2}-\d{2,3}) \| ([^|]+?) \| ?([^|]*?) ?\|")
+_IS_ROW = re.compile(r"\| [A-Z]{2}-\d")
 _GRAVITY = (Outcome.FAIL, Outcome.MISS, Outcome.ERROR, Outcome.KNOWN, Outcome.PASS, Outcome.SKIP)
 """Which verdict a row has whose tests had different ones: the first of these."""
 
@@ -39,18 +40,23 @@ class Shown:
 
     @property
     def has_run(self) -> bool:
-        """Whether one of its tests ran, and was not skipped."""
-        return self.verdict not in (None, Outcome.SKIP)
+        """Whether one of its tests ran to a verdict on the kernel."""
+        return self.verdict in (Outcome.PASS, Outcome.FAIL, Outcome.KNOWN)
 
 
 def catalogue(path: Path | None = None) -> list[Row]:
-    """Read the catalogue; raises `CouldNotRun` where it is not there, or says one row twice."""
+    """Read the catalogue; raises `CouldNotRun` where it is not there, or makes no sense."""
     path = path or paths.data_root() / _CATALOGUE
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise CouldNotRun(f"the catalogue {path} cannot be read: {error.strerror}") from error
-    found = [Row(*match.groups()) for match in map(_ROW.fullmatch, lines) if match]
+    found = []
+    for line in filter(_IS_ROW.match, lines):
+        match = _ROW.fullmatch(line)
+        if match is None:
+            raise CouldNotRun(f"the catalogue {path} has a row that is none: {line[:80]}")
+        found.append(Row(*match.groups()))
     names = [row.name for row in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -60,17 +66,13 @@ def catalogue(path: Path | None = None) -> list[Row]:
 
 def last_verdicts(runs: Path, tests: Iterable[str], kernel: str | None = None) -> dict[str, Outcome]:
     """Give what each test said last, on this kernel if one is named."""
-    missing, found = set(tests), dict[str, Outcome]()
-    folders = (path for path in runs.glob("*") if path.is_dir() and not path.is_symlink())
-    for run in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True):
-        if not missing:
-            break
-        for verdict in _verdicts(run):
-            is_asked = kernel is None or verdict.machine.get("kernel") == kernel
-            if verdict.test in missing and is_asked:
-                found[verdict.test] = verdict.outcome
-        missing -= found.keys()
-    return found
+    last: dict[str, Verdict] = {}
+    asked = set(tests)
+    for verdict in _verdicts(runs):
+        is_asked = verdict.test in asked and kernel in (None, verdict.machine.get("kernel", kernel))
+        if is_asked and (verdict.test not in last or verdict.started >= last[verdict.test].started):
+            last[verdict.test] = verdict
+    return {test: verdict.outcome for test, verdict in last.items()}
 
 
 def shown(rows: Iterable[Row], tests: Mapping[str, Sequence[str]], said: Mapping[str, Outcome]) -> list[Shown]:
@@ -83,8 +85,10 @@ def shown(rows: Iterable[Row], tests: Mapping[str, Sequence[str]], said: Mapping
     return result
 
 
-def _verdicts(run: Path) -> Iterable[Verdict]:
-    for path in run.glob(f"*/{OUTCOME_FILE}"):
+def _verdicts(runs: Path) -> Iterable[Verdict]:
+    for path in runs.glob(f"*/*/{OUTCOME_FILE}"):
+        if path.parent.parent.is_symlink():
+            continue  # `latest`, which is another's
         try:
             yield Verdict.load(path.parent)
         except (OSError, ValidationError):

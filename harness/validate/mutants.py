@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import paths
-from harness.errors import CouldNotRun, UsageError, unknown
+from harness.errors import HarnessError, UsageError, unknown
 from harness.outcome import Outcome
 from harness.provision.kbuild import series
 from harness.validate.run import TestRun, run_tests
@@ -40,7 +40,9 @@ class Mutant:
     @classmethod
     def read(cls, path: Path) -> Mutant:
         """Read a patch, whose description may say `Try-first: TESTS`; raises `UsageError`."""
-        [patch] = series.read(path)
+        patch, *more = series.read(path)
+        if more:
+            raise UsageError(f"mutant {path}: {1 + len(more)} patches; a mutant is one")
         hint = _TRY_FIRST.search(path.read_text(encoding="utf-8"))
         return cls(path.stem, path, patch.subject, hint and hint[1])
 
@@ -83,7 +85,7 @@ def examine(mutants: Iterable[Mutant], build: Build, tests: str, *, workers: int
     for mutant in mutants:
         try:
             yield _examined(mutant, build(mutant), tests, workers)
-        except CouldNotRun as error:
+        except HarnessError as error:
             yield Examined(mutant, None, trouble=str(error))
 
 
@@ -92,7 +94,13 @@ def confirmed(examined: Sequence[Examined], kernel: str, *, workers: int) -> lis
     killers = sorted({one.killed_by for one in examined if one.killed_by})
     if not killers:
         return list(examined)
-    said = {one.test: one.outcome for one in run_tests(kernel, killers, workers=workers).verdicts}
+    try:
+        said = {one.test: one.outcome for one in run_tests(kernel, killers, workers=workers).verdicts}
+    except HarnessError as error:
+        return [
+            replace(one, killed_by=None, trouble=f"not confirmed: {error}") if one.killed_by else one
+            for one in examined
+        ]
     return [_held_against(one, said.get(one.killed_by or "")) for one in examined]
 
 
@@ -100,8 +108,15 @@ def _examined(mutant: Mutant, kernel: str, tests: str, workers: int) -> Examined
     if mutant.first is not None:
         found = _verdict(mutant, run_tests(kernel, [mutant.first], first_failure=True))
         if not found.survived:
-            return found
-    return _verdict(mutant, run_tests(kernel, [tests], workers=workers, first_failure=True))
+            return _repeated(found, kernel)
+    return _repeated(_verdict(mutant, run_tests(kernel, [tests], workers=workers, first_failure=True)), kernel)
+
+
+def _repeated(found: Examined, kernel: str) -> Examined:
+    """Have what killed a mutant do so again: a test that fails now and then kills nothing."""
+    if found.killed_by is None or run_tests(kernel, [found.killed_by]).first(Outcome.FAIL):
+        return found
+    return replace(found, killed_by=None, trouble=f"{found.killed_by} fails only sometimes")
 
 
 def _verdict(mutant: Mutant, run: TestRun) -> Examined:

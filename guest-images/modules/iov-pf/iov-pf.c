@@ -8,16 +8,20 @@
 #include <linux/pci.h>
 
 static char *answer = "simple";
-module_param(answer, charp, 0644);
-MODULE_PARM_DESC(answer, "of sriov_configure: simple, fewer (one VF less than asked for), twice, or refuse");
+module_param(answer, charp, 0444);
+MODULE_PARM_DESC(answer, "of sriov_configure: simple, fewer (one VF less than asked for), twice, anew (enables one where all are to go), or refuse");
 
 static int refusal = -ENOSPC;
-module_param(refusal, int, 0644);
+module_param(refusal, int, 0444);
 MODULE_PARM_DESC(refusal, "the error with which refuse refuses");
 
 static ushort totalvfs;
 module_param(totalvfs, ushort, 0444);
 MODULE_PARM_DESC(totalvfs, "what a probe lowers TotalVFs to (0: leaves it)");
+
+static int taken = -1;
+module_param(taken, int, 0444);
+MODULE_PARM_DESC(taken, "of which VF the PF's link is there already, so that this VF cannot be added");
 
 static int probed;
 module_param(probed, int, 0444);
@@ -29,11 +33,13 @@ MODULE_PARM_DESC(msix_of_vf, "how many MSI-X vectors a VF was last given");
 
 static int iov_pf_configure(struct pci_dev *pdev, int count)
 {
-	if (sysfs_streq(answer, "refuse"))
+	if (!strcmp(answer, "refuse"))
 		return refusal;
-	if (sysfs_streq(answer, "fewer") && count > 1)
-		return pci_sriov_configure_simple(pdev, count - 1);
-	if (sysfs_streq(answer, "twice") && count) {
+	if (!strcmp(answer, "fewer"))
+		return pci_sriov_configure_simple(pdev, count > 1 ? count - 1 : count);
+	if (!strcmp(answer, "anew"))
+		return pci_sriov_configure_simple(pdev, count ? count : 1);
+	if (!strcmp(answer, "twice") && count) {
 		int error = pci_enable_sriov(pdev, count);
 
 		return error ? error : pci_enable_sriov(pdev, count);
@@ -54,12 +60,26 @@ static int iov_pf_set_msix(struct pci_dev *vf, int count)
 
 static int iov_pf_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
-	probed = totalvfs ? pci_sriov_set_totalvfs(pdev, totalvfs) : pdev->is_physfn ? 0 : pci_sriov_configure_simple(pdev, 1);
-	return 0;
+	char name[16];
+
+	if (totalvfs)
+		probed = pci_sriov_set_totalvfs(pdev, totalvfs);
+	else if (!pdev->is_physfn)
+		probed = pci_sriov_configure_simple(pdev, 1);
+	if (taken < 0)
+		return 0;
+	snprintf(name, sizeof(name), "virtfn%d", taken);
+	return sysfs_create_link(&pdev->dev.kobj, &pdev->dev.kobj, name);
 }
 
 static void iov_pf_remove(struct pci_dev *pdev)
 {
+	char name[16];
+
+	if (taken < 0)
+		return;
+	snprintf(name, sizeof(name), "virtfn%d", taken);
+	sysfs_remove_link(&pdev->dev.kobj, name);
 }
 
 /* No IDs: it gets what is handed over to it, and nothing else. */
@@ -71,7 +91,22 @@ static struct pci_driver iov_pf = {
 	.sriov_get_vf_total_msix = iov_pf_total_msix,
 	.sriov_set_msix_vec_count = iov_pf_set_msix,
 };
-module_pci_driver(iov_pf);
+
+static int __init iov_pf_init(void)
+{
+	static const char *const known[] = { "simple", "fewer", "twice", "anew", "refuse" };
+
+	if (match_string(known, ARRAY_SIZE(known), answer) < 0)
+		return -EINVAL;
+	return pci_register_driver(&iov_pf);
+}
+module_init(iov_pf_init);
+
+static void __exit iov_pf_exit(void)
+{
+	pci_unregister_driver(&iov_pf);
+}
+module_exit(iov_pf_exit);
 
 MODULE_DESCRIPTION("A PF driver that answers as a test wants");
 MODULE_LICENSE("GPL");

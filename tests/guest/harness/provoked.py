@@ -195,6 +195,18 @@ def test_known_to_panic(guest: Guest) -> None:
     panic(guest)
 
 
+@pytest.mark.known_bug("the sky is green", match="^as foretold")
+def test_fails_by_a_kernel_report_besides_a_known_bug(guest: Guest) -> None:
+    splat(guest)
+    raise AssertionError("as foretold")
+
+
+@pytest.mark.known_bug("the sky is green, and warns", match="^as foretold|sriov_enable")
+def test_known_to_fail_and_to_warn(guest: Guest) -> None:
+    splat(guest)
+    raise AssertionError("as foretold")
+
+
 @pytest.mark.known_bug("of another kernel", kernels=("vax-*",))
 def test_fails_where_the_bug_is_not_known() -> None:
     raise AssertionError("a surprise")

@@ -54,6 +54,8 @@ EXPECTED = {
     "errs_although_known_to_fail": ("ERROR", "no_such_method"),
     "fails_by_a_panic_that_no_known_bug_foretold": ("FAIL", "Kernel panic - not syncing: sysrq triggered crash"),
     "known_to_panic": ("KNOWN", "the sky falls"),
+    "fails_by_a_kernel_report_besides_a_known_bug": ("FAIL", "as foretold"),
+    "known_to_fail_and_to_warn": ("KNOWN", "the sky is green, and warns"),
     "fails_where_the_bug_is_not_known": ("FAIL", "a surprise"),
 }
 TAGS = {"FAIL": "failure", "ERROR": "error", "MISS": "error", "SKIP": "skipped", "KNOWN": "skipped"}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sriov_cases import STUB, hand_over
+from sriov_cases import STUB, VF_DRIVERS, hand_over, need
 
 from harness.guest.guest import Guest
 from harness.guest.pci import Function
@@ -42,6 +42,14 @@ def pf(request: pytest.FixtureRequest, guest: Guest, pf: Function) -> Function:
             pf.autoprobe = True
         hand_over(guest, pf, driver)
     return pf
+
+
+@pytest.fixture
+def vf_driver(guest: Guest, pf: Function) -> str:
+    """The driver that the VFs of the PF meet, loaded."""
+    driver = VF_DRIVERS[pf.driver or ""]
+    need(guest, driver)
+    return driver
 
 
 @pytest.fixture

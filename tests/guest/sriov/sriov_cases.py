@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import pytest
 
+from harness.deadline import Deadline
 from harness.guest import module
 from harness.guest.guest import Guest
-from harness.guest.pci import Function
+from harness.guest.pci import Bdf, Function
 from harness.machine.machine import Machine
 
 STUB = "pci-pf-stub"
 PROFILES = {"nvme": "nvme-sriov", "igb": "igb-sriov", "virtio": "virtio-sriov"}
 DRIVERS = {"nvme": "nvme", "igb": "igb", "virtio": "virtio-pci"}
 """By what each PF is driven when nobody says otherwise. Only nvme's is wired to pci_sriov_configure_simple()."""
+VF_DRIVERS = {"igb": "igbvf", "virtio-pci": "virtio-pci"}
+"""Drivers of the VFs of each PF, by the PF's driver: they take a VF that they are shown."""
 SIMPLE = ("nvme", "nvme-stub", "igb-stub", "virtio-stub")
 """PFs whose number of VFs is set by pci_sriov_configure_simple()."""
 OWN = ("igb", "virtio")
@@ -37,9 +40,27 @@ def hand_over(guest: Guest, function: Function, driver: str) -> None:
     """Give a function to a driver that its kernel has or can load, whatever it is bound to now."""
     if function.driver == driver:
         return
+    need(guest, driver)
+    function.override(driver)
+
+
+def need(guest: Guest, driver: str) -> None:
+    """Load a driver, unless it is there."""
     if not guest.driver(driver).exists:
         module.load_own(guest, driver)
-    function.override(driver)
+
+
+def meet(driver: str, vf: Function) -> None:
+    """Wait until a VF is bound to its driver: Linux 7 probes some drivers' devices after the write has returned."""
+    deadline = Deadline(30, f"{vf} to meet {driver}")
+    while vf.driver != driver:
+        deadline.check()
+
+
+def places(pf: Function, count: int) -> list[Bdf]:
+    """Give the addresses that the first VFs of a PF have, by its own account."""
+    first = pf.bdf.routing_id + pf.offset
+    return [Bdf.from_routing_id(first + number * pf.stride) for number in range(count)]
 
 
 def said(guest: Guest, mark: str, words: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from errno import EBUSY, EEXIST, ENODEV, EPERM
 
 import pytest
+from sriov_cases import said
 
 from harness.guest.agent import raises_errno
 from harness.guest.guest import Guest
@@ -71,6 +72,21 @@ def test_an_assigned_vf_of_another_pf_does_not_count(stubs: list[Function], gues
     assert len(one.vfs) == 3
     with raises_errno(EPERM):
         other.numvfs = 0
+
+
+@pytest.mark.row("SR-32")
+@pytest.mark.machine("igb-sriov")
+def test_no_vfs_are_enabled_either_while_one_is_assigned(pf: Function, guest: Guest, guest_module: LoadModule) -> None:
+    """Only a driver can ask for that: whoever writes another count is told EBUSY before. This one asks when all go."""
+    guest_module("iov-pf", answer="anew")
+    pf.override("iov-pf")
+    pf.numvfs = 2
+    guest_module("iov-assign", function=str(pf.vfs[0].bdf))
+    mark = guest.log_mark()
+    with raises_errno(EPERM):
+        pf.numvfs = 0
+    assert said(guest, mark, REFUSAL)
+    assert len(pf.vfs) == 2
 
 
 @pytest.mark.row("SR-33")

@@ -11,7 +11,6 @@ from sriov_cases import EACH, on, version
 
 from harness.deadline import Deadline
 from harness.guest import config_space as pci
-from harness.guest.agent import errno_name
 from harness.guest.config_space import SriovCapability
 from harness.guest.guest import Guest
 from harness.guest.pci import Function
@@ -21,6 +20,7 @@ from harness.machine.machine import Machine
 shared = pytest.mark.usefixtures("shared_machine")
 
 COMMAND = 0x04
+OPTIONAL_SINCE = (6, 15)
 PATIENCE = 30.0
 BLOCKED = 0.3
 """Seconds by which a reader is late that waits for a disable: sriov_disable() sleeps for one, with the lock held."""
@@ -102,20 +102,12 @@ def test_listeners_hear_of_the_end_of_each_vf_and_nothing_of_the_pf(pf: Function
     assert "change" not in happened(seen, pf)
 
 
-@pytest.mark.row("SR-56")
-@on("nvme", "igb-stub")
-@shared
-def test_who_hears_of_the_pf_reads_the_new_count(guest: Guest, pf: Function, uevents: Uevents) -> None:
-    writing = guest.start(pf.writing("sriov_numvfs", 2))
-    uevents.wait(lambda seen: "change" in happened(list(seen), pf), Deadline(PATIENCE, "the PF's uevent"))
-    assert pf.numvfs == 2
-    assert errno_name(writing.wait().errno) == errno_name(0)
-
-
-def disabling(guest: Guest, pf: Function, uevents: Uevents, last: Function) -> None:
+def disabling(guest: Guest, pf: Function, uevents: Uevents) -> None:
     """Begin to disable the VFs of a PF, and wait until the last one is gone: the kernel then sleeps for a second."""
+    last = pf.vfs[-1]
+    since = len(uevents.seen())
     guest.start(pf.writing("sriov_numvfs", 0))
-    uevents.wait(lambda seen: "remove" in happened(list(seen), last), Deadline(PATIENCE, "the end of the VFs"))
+    uevents.wait(lambda seen: "remove" in happened(list(seen)[since:], last), Deadline(PATIENCE, "the end of the VFs"))
 
 
 @pytest.mark.row("SR-57")
@@ -123,7 +115,7 @@ def disabling(guest: Guest, pf: Function, uevents: Uevents, last: Function) -> N
 @shared
 def test_who_reads_the_count_meanwhile_waits_until_it_holds(guest: Guest, pf: Function, uevents: Uevents) -> None:
     pf.numvfs = 2
-    disabling(guest, pf, uevents, pf.vfs[0])  # in the order of their index, from the last one down
+    disabling(guest, pf, uevents)
     assert pf.numvfs == 0
 
 
@@ -131,23 +123,29 @@ def test_who_reads_the_count_meanwhile_waits_until_it_holds(guest: Guest, pf: Fu
 @on("igb-stub")
 @shared
 def test_who_reads_configuration_space_meanwhile_waits_too(guest: Guest, pf: Function, uevents: Uevents) -> None:
+    assert any(slowest_read(guest, pf, uevents) > BLOCKED for _ in range(3))  # on a busy host the news may come late
+
+
+def slowest_read(guest: Guest, pf: Function, uevents: Uevents) -> float:
+    """Read SR-IOV Control until a disable has cleared VF Enable; gives the seconds that the longest read took."""
+    at = of(pf).at + pci.SRIOV_CONTROL
     pf.numvfs = 1
-    disabling(guest, pf, uevents, pf.vfs[0])
-    started = time.monotonic()
-    while of(pf).vf_enable:  # until the kernel has taken the lock, with which it clears the bit
+    disabling(guest, pf, uevents)
+    longest, enabled = 0.0, True
+    while enabled:
         started = time.monotonic()
-    assert time.monotonic() - started > BLOCKED
+        enabled = bool(pf.config(at, 1)[0] & pci.VF_ENABLE)
+        longest = max(longest, time.monotonic() - started)
+    return longest
 
 
 @pytest.mark.row("SR-59")
 @on("igb-stub")
-def test_linux_6_enables_the_memory_of_a_pf_that_nobody_enabled_and_linux_7_does_not(
-    machine: Machine, pf: Function
-) -> None:
-    """pci_enable_resources() (drivers/pci/setup-bus.c) since leaves out what is optional, as are all IOV windows."""
+def test_older_kernels_enable_the_memory_of_a_pf_that_nobody_enabled(machine: Machine, pf: Function) -> None:
+    """pci_enable_resources() (drivers/pci/setup-res.c) now leaves out what is optional, as are all IOV windows."""
     pf.write_config(COMMAND, bytes(2))  # igb had switched it on
     pf.numvfs = 2
-    assert bool(pf.config_space.command & pci.MEMORY_SPACE) == (version(machine) < (7, 0))
+    assert bool(pf.config_space.command & pci.MEMORY_SPACE) == (version(machine) < OPTIONAL_SINCE)
     assert [vf.config_space.capability(pci.EXPRESS) is not None for vf in pf.vfs] == [True, True]
 
 
@@ -183,9 +181,9 @@ def test_nothing_is_left_of_vfs_that_came_and_went(guest: Guest, pf: Function) -
 
 
 def check_leaks(guest: Guest) -> None:
-    """Have kmemleak look, where the kernel has it: it reports on the console, which is judged with every test."""
+    """Have kmemleak look, where the kernel has it: what it finds it also says on the console, and that fails a test."""
     kmemleak = "/sys/kernel/debug/kmemleak"
     if guest.run(["test", "-e", kmemleak]).status == 0:
-        guest.write(kmemleak, "scan")
-        guest.write(kmemleak, "scan")  # what is new must be seen twice
+        # It tells of nothing younger than five seconds (MSECS_MIN_AGE, mm/kmemleak.c).
+        guest.run(f"sleep 6; echo scan >{kmemleak}", check=True, timeout=240)
         assert guest.read(kmemleak) == ""

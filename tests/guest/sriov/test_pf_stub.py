@@ -6,9 +6,9 @@ from __future__ import annotations
 from errno import ENODEV, ENOENT
 
 import pytest
-from sriov_cases import SIMPLE, STUB, hand_over, on, said
+from sriov_cases import SIMPLE, STUB, hand_over, need, on, said
 
-from harness.guest import agent, module
+from harness.guest import agent
 from harness.guest.agent import raises_errno
 from harness.guest.config_space import BUS_MASTER, MEMORY_SPACE
 from harness.guest.guest import Guest
@@ -23,7 +23,6 @@ STUBS = ("nvme-stub", "igb-stub", "virtio-stub")
 
 @pytest.mark.row("SR-70")
 @pytest.mark.machine("minimal")
-@shared
 def test_it_asks_for_amazons_function_alone(guest: Guest) -> None:
     shown = guest.run(["/usr/sbin/modinfo", "-F", "alias", STUB])  # not the shell's own
     if guest.driver(STUB).exists:
@@ -45,8 +44,7 @@ def test_it_says_that_it_claims_the_function(guest: Guest, pf: Function) -> None
 @on("igb", "virtio")
 def test_new_id_gives_it_any_pf_at_once(guest: Guest, pf: Function) -> None:
     pf.unbind()
-    if not guest.driver(STUB).exists:
-        module.load_own(guest, STUB)
+    need(guest, STUB)
     guest.driver(STUB).new_id(pf.vendor, pf.device)
     assert pf.driver == STUB
     pf.numvfs = 1
@@ -54,11 +52,10 @@ def test_new_id_gives_it_any_pf_at_once(guest: Guest, pf: Function) -> None:
 
 
 @pytest.mark.row("SR-71")
-@on("igb")
-@shared
-def test_without_its_id_it_does_not_take_a_pf(guest: Guest, pf: Function) -> None:
-    if not guest.driver(STUB).exists:
-        module.load_own(guest, STUB)
+@pytest.mark.machine("igb-sriov")
+def test_without_its_id_it_does_not_take_a_pf(guest: Guest, pfs: list[Function]) -> None:
+    (pf,) = pfs  # which nobody has handed over yet: that would keep other drivers from it, too
+    need(guest, STUB)
     pf.unbind()
     with raises_errno(ENODEV):
         pf.bind(STUB)

@@ -78,10 +78,25 @@ def test_vfs_that_survive_a_reset_are_left_alone(pf: Function) -> None:
     """A way through D3hot keeps VF Enable on in QEMU's igb: sriov_restore_state() then has nothing to do."""
     pf.numvfs = 2
     vfs, before = pf.vfs, pf.config_space.sriov
+    of_vfs = [vf.config(CLASS) for vf in vfs]
     pf.write("reset_method", "pm")
     pf.reset()
     assert pf.config_space.sriov == before
-    assert [vf.config(CLASS, 4) for vf in vfs] == [vf.config(CLASS, 4) for vf in pf.vfs]
+    assert [vf.config(CLASS) for vf in vfs] == of_vfs
+
+
+@pytest.mark.row("SR-116")
+@on("nvme-stub")
+def test_ari_is_restored_before_the_number_of_vfs(guest: Guest, pf: Function) -> None:
+    """What a PF says of offset and stride may depend on both, and is read anew with the latter."""
+    pf.numvfs = 2
+    at = pf.config_space.sriov.at
+    pf.write("reset_method", "flr")
+    with traced(guest, "pci_write_config_word", argument=2) as writes:
+        pf.reset()
+        restored = [call.argument - at for call in writes.calls if call.argument is not None]
+    written = [place for place in restored if place in (pci.SRIOV_CONTROL, pci.SRIOV_NUM_VFS)]
+    assert written == [pci.SRIOV_CONTROL, pci.SRIOV_NUM_VFS, pci.SRIOV_CONTROL]
 
 
 @pytest.mark.row("SR-113")

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import pytest
+from sriov_cases import places
 
 from harness.guest import config_space as pci
-from harness.guest.pci import Bdf, Function
+from harness.guest.pci import Function
 
 TYPE_RCIEP, TYPE_ENDPOINT = 0x9, 0x0
 """Device/Port Type in PCI Express Capabilities: PCI_EXP_TYPE_RC_END, PCI_EXP_TYPE_ENDPOINT."""
@@ -17,11 +18,6 @@ def port_type(function: Function) -> int:
     at = config.capability(pci.EXPRESS)
     assert at is not None
     return config.word(at + 2) >> 4 & 0xF
-
-
-def places(pf: Function, count: int) -> list[Bdf]:
-    first = pf.bdf.routing_id + pf.offset
-    return [Bdf.from_routing_id(first + number * pf.stride) for number in range(count)]
 
 
 @pytest.mark.row("SR-120")
@@ -94,7 +90,7 @@ def test_the_vfs_of_two_pfs_on_a_bus_interleave(stubs: list[Function]) -> None:
     assert [vf.physfn for vf in second.vfs] == [second] * 3
 
 
-@pytest.mark.row("SR-33", "SR-60")
+@pytest.mark.row("SR-60")
 @pytest.mark.machine("igb-two")
 def test_pfs_on_different_buses_have_nothing_to_do_with_each_other(stubs: list[Function]) -> None:
     one, other = stubs

@@ -13,7 +13,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.guest import agent
 from harness.guest.agent import Agent, Answer, GuestErrno, WrongErrno, errno_name, raises_errno
-from harness.guest.pending import Pending
+from harness.guest.pending import Process
 from harness.guest.ssh import GuestLost, GuestTimeout, Session
 
 Speaker = Callable[[str], bytes]
@@ -306,7 +306,7 @@ def test_any_other_exception_passes_through_a_stated_error() -> None:
 
 
 class Slow(Channel):
-    """Answers when it is let."""
+    """Says who it is, and answers all else when it is let."""
 
     held = True
 
@@ -314,10 +314,17 @@ class Slow(Channel):
         return not self.held
 
 
+def process_and_answer(line: str) -> bytes:
+    number, call, *_ = line.split(" ")
+    return f"{number} 0 {b'42'.hex()}\n".encode() if call == "syscall" else right(line)
+
+
 def test_a_call_may_go_on_while_something_else_is_done() -> None:
-    channel = Slow(right)
-    pending = Pending(Guest(channel), agent.read("/a"))
-    assert channel.requests == ["1 read 2f61 0 65536"]
+    channel = Slow(process_and_answer)
+    process = Process(Guest(channel))
+    pending = process.start(agent.read("/a"))
+    assert process.pid == 42
+    assert channel.requests[1:] == ["2 read 2f61 0 65536"]
     assert not pending.is_done
     channel.held = False
     assert pending.is_done
@@ -327,9 +334,13 @@ def test_a_call_may_go_on_while_something_else_is_done() -> None:
     assert pending.wait().value() == b"/a"
 
 
+def silent(line: str) -> bytes:
+    return process_and_answer(line) if " syscall " in line else b""
+
+
 def test_a_call_that_does_not_return_is_waited_for_no_longer_than_asked() -> None:
-    channel = Slow(always(b""))
-    pending = Pending(Guest(channel), agent.read("/a"))
+    channel = Slow(silent)
+    pending = Process(Guest(channel)).start(agent.read("/a"))
     with pytest.raises(GuestTimeout, match=r"guest: reading /a: nothing within 0.2 s"):
         pending.wait(0.2)
     assert channel.closed
@@ -337,7 +348,7 @@ def test_a_call_that_does_not_return_is_waited_for_no_longer_than_asked() -> Non
         pending.wait(0.2)
 
 
-def test_a_call_whose_connection_ended_is_done_and_lost() -> None:
-    pending = Pending(Guest(Channel(always(ENDED))), agent.read("/a"))
+def test_a_call_whose_connection_ended_is_lost() -> None:
+    pending = Process(Guest(Channel(lambda line: silent(line) or ENDED))).start(agent.read("/a"))
     with pytest.raises(GuestLost, match="its agent ended"):
         pending.wait()

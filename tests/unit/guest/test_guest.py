@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.deadline import Deadline
+from harness.errors import GuestFailure
 from harness.guest.agent import Agent, Answer, Call, GuestErrno
 from harness.guest.console import Console
 from harness.guest.guest import Guest
@@ -149,10 +150,11 @@ def test_a_message_that_quotes_a_mark_is_not_taken_for_it(guest: Guest, kernel: 
     assert guest.messages(mark) == ["one", f"{mark}0", f"echo {mark}", "two"]
 
 
-def test_a_log_that_has_overflowed_since_the_mark_is_given_whole(guest: Guest, kernel: Kernel) -> None:
+def test_a_log_that_has_overflowed_since_the_mark_tells_nothing_of_the_time_since(guest: Guest, kernel: Kernel) -> None:
     mark = guest.log_mark()
     kernel.logged[:] = ["[    2.000000] two", "[    3.000000] three"]
-    assert guest.messages(mark) == ["two", "three"]
+    with pytest.raises(GuestFailure, match=f"no longer holds the mark '{mark}'"):
+        guest.messages(mark)
 
 
 def test_a_mark_does_not_appear_on_the_console(guest: Guest) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -20,10 +19,10 @@ from harness.report.rows import Row
 CHECKOUT = Path(__file__).parents[3]
 
 
-def verdict(run: Path, test: str, outcome: Outcome, kernel: str = "k") -> None:
+def verdict(run: Path, test: str, outcome: Outcome, kernel: str = "k", started: float = 0) -> None:
     folder = run / re.sub(r"\W", "-", f"{test}{kernel}")
     folder.mkdir(parents=True)
-    Verdict(test=test, outcome=outcome, machine={"kernel": kernel}).save(folder)
+    Verdict(test=test, outcome=outcome, machine={"kernel": kernel}, started=started).save(folder)
 
 
 def test_the_catalogue_and_the_tests_name_the_same_rows(tmp_path: Path) -> None:
@@ -39,10 +38,10 @@ def test_the_catalogue_and_the_tests_name_the_same_rows(tmp_path: Path) -> None:
 
 def test_rows_are_the_lines_of_the_tables(tmp_path: Path) -> None:
     path = tmp_path / "catalogue.md"
-    path.write_text(
-        "# x\n\n| Row | What | Why |\n|---|---|---|\n| SR-01 | It is. | |\n| SI-100 | It `a | b`. | No way. |\nx\n"
-    )
-    assert rows.catalogue(path)[0] == Row("SR-01", "It is.", "")
+    table = ["# x", "| Row | What | Why |", "|---|---|---|"]
+    table += ["| SR-01 | It is. | |", "| SI-100 | It may be. | No way. |"]
+    path.write_text("\n".join(table))
+    assert rows.catalogue(path) == [Row("SR-01", "It is.", ""), Row("SI-100", "It may be.", "No way.")]
     path.write_text("| SR-01 | It is. | |\n| SR-01 | It was. | |\n")
     with pytest.raises(CouldNotRun, match="has rows twice: SR-01"):
         rows.catalogue(path)
@@ -50,18 +49,24 @@ def test_rows_are_the_lines_of_the_tables(tmp_path: Path) -> None:
         rows.catalogue(tmp_path / "none")
 
 
+@pytest.mark.parametrize("line", ["| SR-02 | It `a | b`. | |", "| SR-02 | It is. |", "| SR-2 | It is. | |"])
+def test_a_line_that_is_nearly_a_row_is_refused(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "catalogue.md"
+    path.write_text(line)
+    with pytest.raises(CouldNotRun, match="has a row that is none"):
+        rows.catalogue(path)
+
+
 def test_what_a_test_said_last_counts(tmp_path: Path) -> None:
-    for number, outcome in enumerate((Outcome.PASS, Outcome.FAIL, Outcome.SKIP)):
-        run = tmp_path / f"run{number}"
-        verdict(run, "a", outcome)
-        os.utime(run, (number, number))
+    for number, outcome in ((2, Outcome.SKIP), (0, Outcome.PASS), (1, Outcome.FAIL)):
+        verdict(tmp_path / f"run{number}", "a", outcome, started=number)
     verdict(tmp_path / "run1", "b", Outcome.KNOWN)
-    verdict(tmp_path / "run1", "a", Outcome.PASS, "other")
-    os.utime(tmp_path / "run1", (1, 1))
+    verdict(tmp_path / "run1", "a", Outcome.PASS, "other", started=9)
+    (tmp_path / "latest").symlink_to("run0")
     (tmp_path / "run2" / "half").mkdir()
     (tmp_path / "run2" / "half" / "outcome.json").write_text("{")
-    assert rows.last_verdicts(tmp_path, ["a", "b", "c"]) == {"a": Outcome.SKIP, "b": Outcome.KNOWN}
-    assert rows.last_verdicts(tmp_path, ["a"], "other") == {"a": Outcome.PASS}
+    assert rows.last_verdicts(tmp_path, ["a", "b", "c"], "k") == {"a": Outcome.SKIP, "b": Outcome.KNOWN}
+    assert rows.last_verdicts(tmp_path, ["a"]) == {"a": Outcome.PASS}
     assert rows.last_verdicts(tmp_path / "none", ["a"]) == {}
 
 

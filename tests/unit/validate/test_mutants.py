@@ -29,11 +29,12 @@ class Runs:
 
     def __init__(self, **said: Sequence[tuple[str, Outcome]]) -> None:
         self.said = {"tests/first.py": said.get("first", ()), "tests/all": said.get("all", ())}
+        self.again = said.get("again")
         self.asked: list[tuple[str, list[str]]] = []
 
     def __call__(self, kernel: str, tests: Sequence[str], **_: Any) -> TestRun:
         self.asked.append((kernel, list(tests)))
-        said = self.said[tests[0]] if tests[0] in self.said else [(test, Outcome.PASS) for test in tests]
+        said = self.said.get(tests[0]) or self.again or [(test, Outcome.FAIL) for test in tests]
         return TestRun(Path("run"), [Verdict(test=test, outcome=outcome, reason="why") for test, outcome in said])
 
 
@@ -47,19 +48,24 @@ def test_what_is_tried_first_kills_and_nothing_else_is_run(monkeypatch: pytest.M
     runs = Runs(first=[("a", Outcome.PASS), ("b", Outcome.FAIL)])
     found = examine(monkeypatch, runs, mutant())
     assert (found.killed_by, found.reason, found.survived) == ("b", "why", False)
-    assert runs.asked == [("kernel-m", [FIRST])]
+    assert runs.asked == [("kernel-m", [FIRST]), ("kernel-m", ["b"])]
+
+
+def test_what_fails_only_once_has_killed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = examine(monkeypatch, Runs(first=[("a", Outcome.FAIL)], again=[("a", Outcome.PASS)]), mutant())
+    assert (found.killed_by, found.survived, found.trouble) == (None, False, "a fails only sometimes")
 
 
 def test_what_lives_through_that_meets_the_whole_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = Runs(first=[("a", Outcome.PASS)], all=[("c", Outcome.KNOWN), ("d", Outcome.FAIL)])
     assert examine(monkeypatch, runs, mutant()).killed_by == "d"
-    assert [tests for _, tests in runs.asked] == [[FIRST], [ALL]]
+    assert [tests for _, tests in runs.asked] == [[FIRST], [ALL], ["d"]]
 
 
 def test_without_a_hint_the_whole_suite_is_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = Runs(all=[("d", Outcome.FAIL)])
     assert examine(monkeypatch, runs, mutant(first=None)).killed_by == "d"
-    assert [tests for _, tests in runs.asked] == [[ALL]]
+    assert [tests for _, tests in runs.asked] == [[ALL], ["d"]]
 
 
 def test_a_mutant_that_nobody_notices_survives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,12 +90,12 @@ def test_where_every_test_is_skipped_nothing_was_found_out(monkeypatch: pytest.M
 def test_a_mutant_that_cannot_be_built_or_run_does_not_end_the_examination(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(one: Mutant) -> str:
         if one.name == "bad":
-            raise CouldNotRun("does not compile")
+            raise UsageError("does not apply")
         return one.name
 
     monkeypatch.setattr(mutants, "run_tests", Runs(first=[("b", Outcome.FAIL)]))
     found = list(mutants.examine([mutant("bad"), mutant("good")], build, ALL, workers=1))
-    assert [(one.trouble, one.killed_by) for one in found] == [("does not compile", None), ("", "b")]
+    assert [(one.trouble, one.killed_by) for one in found] == [("does not apply", None), ("", "b")]
 
 
 def test_a_test_that_fails_without_the_mutant_too_has_killed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +114,15 @@ def test_a_test_that_fails_without_the_mutant_too_has_killed_nothing(monkeypatch
         "", "",
     ]  # fmt: skip
     assert [one.survived for one in found] == [False, False, False, False, True]
+
+
+def test_what_could_not_be_confirmed_is_no_kill_and_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: Any, **__: Any) -> TestRun:
+        raise CouldNotRun("no room")
+
+    monkeypatch.setattr(mutants, "run_tests", none)
+    found = mutants.confirmed([Examined(mutant(), "a"), Examined(mutant(), None)], "plain", workers=1)
+    assert [(one.killed_by, one.trouble) for one in found] == [(None, "not confirmed: no room"), (None, "")]
 
 
 def test_where_nothing_was_killed_nothing_is_confirmed() -> None:
