@@ -35,7 +35,7 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
         ("cache prune --max-size -5", "--max-size -5: write a size such as 5GB, 500MB or 0"),
         (
             "shell igb-sriow",
-            "unknown profile 'igb-sriow'; did you mean 'igb-sriov'? (there are: igb-sriov, igb-two, minimal, ",
+            "unknown profile 'igb-sriow'; did you mean 'igb-sriov'? (there are: igb-native, igb-pair, ",
         ),
         ("profiles bases/q35", "unknown profile 'bases/q35' (there are: "),
         ("shell minimal -p nonsense", "--param nonsense: write NAME=VALUE"),
