@@ -27,7 +27,7 @@ from harness.qemu.library import Library
 COMMANDS = [
     "", "doctor", "profiles", "provision", "cache", "cache list", "cache prune", "shell", "test", "kernel",
     "kernel build", "kernel list", "device", "device list", "device show", "device serve", "bench", "bench boot",
-    "demo",
+    "demo", "validate", "validate mutants",
 ]  # fmt: skip
 LONG = "the first of many words, and so on for quite a while, far beyond what eighty columns have room for, to the last"
 
@@ -345,16 +345,17 @@ def test_the_demo_cuts_and_wraps_nothing(terminal: Terminal, monkeypatch: pytest
     assert done.err.splitlines()[-1].startswith("starting nvme-sriov and igb-sriov")
 
 
+IGB = "igb-native igb-pair igb-rciep igb-second igb-sriov igb-switch igb-two igb-viommu"
 SIOV = "siov siov-pci-bridge siov-rciep siov-switch siov-two siov-viommu"
 
 
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("harness ", "bench cache demo device doctor kernel profiles provision shell test"),
-        ("harness shell ", f"igb-sriov igb-two mine minimal nvme-sriov {SIOV} virtio-sriov"),
+        ("harness ", "bench cache demo device doctor kernel profiles provision shell test validate"),
+        ("harness shell ", f"{IGB} mine minimal nvme-cramped nvme-sriov {SIOV} virtio-sriov"),
         ("harness shell mi", "mine minimal"),
-        ("harness profiles n", "nvme-sriov"),
+        ("harness profiles n", "nvme-cramped nvme-sriov"),
         ("harness bench boot --profile v", "virtio-sriov"),
         ("harness shell minimal --kernel ", "7.3-base 7.3-debug debian-6.12 debian-7.2"),
         ("harness test --kernel debian-7", "debian-7.2"),
