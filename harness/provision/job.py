@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 _PASSED = ("HOME", "TMPDIR")
 """What a job may know of the caller's environment: variables of make, Kbuild and ccache would shape what it makes."""
@@ -16,6 +18,8 @@ _REAPER = 'trap "trap - TERM; kill -TERM -$$" TERM; "$@" & wait $!'
 """A shell that leads the job's process group. It is sent SIGTERM when the harness ends, be it by SIGKILL, and passes
 that on to all of the group: make(1) would end by it alone, and leave a compiler to write where another build works.
 """
+_SIGNALLED = 128
+"""What a shell adds to the number of the signal that ended a program."""
 _PATIENCE = 10.0
 """Seconds for a job to end orderly, removing what it has half done."""
 
@@ -35,7 +39,7 @@ def started(command: Sequence[str], environment: dict[str, str]) -> Iterator[sub
         start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
-        with process:
+        with process, _told_to_end():
             try:
                 yield process
             except BaseException:
@@ -43,6 +47,23 @@ def started(command: Sequence[str], environment: dict[str, str]) -> Iterator[sub
                 raise
     finally:
         _signalled(process, signal.SIGKILL)  # what may be left where the job itself was killed
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Let SIGTERM raise in the block, and so end the job first: what it made until then is whole, and can be used."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python hands signals to the main thread alone
+        return
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(_SIGNALLED + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -259,21 +259,38 @@ def test_missing_tools_are_named_with_the_command_that_installs_them(
     assert message.endswith("gcc-powerpc64le-linux-gnu binutils-powerpc64le-linux-gnu libc6-dev libelf-dev")
 
 
-def test_a_killed_harness_leaves_no_make_behind(world: World) -> None:
+@pytest.fixture
+def making(world: World) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has begun a make which waits for ever; it says `ended` when it ends in good order."""
     (world.tree / "Makefile").write_text("allnoconfig:\n\t@(sleep 600; echo $(O)) & echo $$! >$(O)/started; wait\n")
     program = (
         "import sys; from pathlib import Path; from harness.provision.kbuild.make import Make\n"
         "tree, objects = map(Path, sys.argv[1:])\n"
-        "Make(tree, objects, {}, objects / 'log', {}).run('allnoconfig')\n"
+        "try: Make(tree, objects, {}, objects / 'log', {}).run('allnoconfig')\n"
+        "finally: (objects / 'ended').touch()\n"
     )
     objects = world.tree.parent / "objects"
     objects.mkdir()
     with subprocess.Popen([sys.executable, "-c", program, str(world.tree), str(objects)]) as process:
         try:
             _until(lambda: (objects / "started").is_file() and (objects / "started").read_text().endswith("\n"))
+            yield process
         finally:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
     _until(lambda: not _running(str(objects)) and not psutil.pid_exists(int((objects / "started").read_text())))
+
+
+def test_a_killed_harness_leaves_no_make_behind(world: World, making: subprocess.Popen[bytes]) -> None:
+    making.send_signal(signal.SIGKILL)
+    assert making.wait() == -signal.SIGKILL
+    assert not (world.tree.parent / "objects/ended").exists()
+
+
+def test_a_harness_that_is_told_to_end_ends_its_make_first(world: World, making: subprocess.Popen[bytes]) -> None:
+    """Then nothing is half done, and the next build goes on from there."""
+    making.send_signal(signal.SIGTERM)
+    assert making.wait() == 128 + signal.SIGTERM
+    assert (world.tree.parent / "objects/ended").exists()
 
 
 def _until(condition: Callable[[], bool]) -> None:
