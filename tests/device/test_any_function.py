@@ -8,7 +8,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from harness.device import capabilities, chain
+from harness import chain
+from harness.device import capabilities
 from harness.device.capabilities import Capability
 from harness.device.config_space import Bar, Identity
 from harness.device.device import Device

@@ -7,7 +7,8 @@ import pytest
 from functions import IDENTITY, everything, function
 from lane_helpers import StartLane
 
-from harness.device import capabilities, chain
+from harness import chain
+from harness.device import capabilities
 from harness.device.capabilities import SIOV, Capability, Place
 from harness.device.registers import Register
 from harness.device.siov import SiovDevice
