@@ -86,7 +86,7 @@ def test_enabling_and_removing_at_once_come_to_an_end(guest: Guest, stubs: list[
 @pytest.mark.row("SR-92")
 @on("igb-stub")
 def test_resetting_and_enabling_take_turns(guest: Guest, pf: Function) -> None:
-    pf.reset()  # from now on its power state is known: see test_reset.py
+    pf.reset()  # from now on its power state is known: see test_resets_of_pfs.py
     for count in (1, 2):
         reset, written = together(guest, [pf.writing("reset", 1), pf.writing("sriov_numvfs", count)])
         assert (reset.errno, written.errno) == (0, 0)
