@@ -39,6 +39,7 @@ class Workshop:
         self.tree = self._farm.root
         if self._unfinished.exists():
             # It was killed, with all that it had started: a file may be half written. ccache remembers the others.
+            cache.progress.note(f"kernel {name}: the last build in its folder was killed: all is compiled again")
             shutil.rmtree(self.objects, ignore_errors=True)
         self.objects.mkdir(parents=True, exist_ok=True)
         os.utime(folder)
