@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -36,8 +35,7 @@ def _tests(targets: Targets) -> dict[str, list[str]]:
     """Have pytest collect the tests, and give the rows of each."""
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "rows.json"
-        command = [sys.executable, "-m", "pytest", "-c", str(paths.data_root() / "pyproject.toml"), "--collect-only"]
-        command += ["--rootdir", str(targets.rootdir), "-p", "no:cacheprovider", "-q", "--list-rows", str(listed)]
+        command = [*targets.pytest, "--collect-only", "-q", "--list-rows", str(listed)]
         done = subprocess.run([*command, *targets.arguments], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise UsageError(f"the tests cannot be collected: {_last(done.stdout) or _last(done.stderr)}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,12 @@ class Targets:
 
     arguments: tuple[str, ...]
     rootdir: Path
+
+    @property
+    def pytest(self) -> list[str]:
+        """The command that runs pytest on them, as the harness sets it up; its further options, then `arguments`."""
+        command = [sys.executable, "-m", "pytest", "-c", str(paths.data_root() / "pyproject.toml")]
+        return [*command, "--rootdir", str(self.rootdir), "-p", "no:cacheprovider"]
 
     @classmethod
     def of(cls, arguments: list[str]) -> Targets:

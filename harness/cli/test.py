@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from harness import config, paths
+from harness import config
 from harness.cli import flags
 from harness.cli.rows import show as show_rows
 from harness.cli.targets import Targets
@@ -85,8 +85,7 @@ def _run(store: Store, given: Mapping[str, object], targets: Targets, *, cold: b
     flags.announce(store.parts())  # fetched here, where the terminal can show how far it is
     run = record.new_run()
     settings = store.settings
-    command = [sys.executable, "-m", "pytest", "-c", str(paths.data_root() / "pyproject.toml")]
-    command += ["--rootdir", str(targets.rootdir), "-p", "no:cacheprovider", "--run-dir", str(run)]
+    command = [*targets.pytest, "--run-dir", str(run)]
     command += ["--kernel", settings.kernel, "--accel", str(settings.accel), *_logging(targets.arguments)]
     command += ["--cold"] if cold else []
     for name, value in {**given, "--modules": settings.modules, "--qemu": settings.qemu}.items():

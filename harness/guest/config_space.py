@@ -19,6 +19,8 @@ EXPRESS, MSIX = 0x10, 0x11
 """Capability IDs: PCI_CAP_ID_EXP, PCI_CAP_ID_MSIX."""
 ARI, SRIOV = 0x0E, 0x10
 """Extended capability IDs: PCI_EXT_CAP_ID_ARI, PCI_EXT_CAP_ID_SRIOV."""
+COMMAND = 0x04
+"""Where the Command register lies: PCI_COMMAND."""
 MEMORY_SPACE, BUS_MASTER = 1 << 1, 1 << 2
 """Bits of the Command register: PCI_COMMAND_MEMORY, PCI_COMMAND_MASTER."""
 VF_ENABLE, VF_MSE, ARI_HIERARCHY = 1 << 0, 1 << 3, 1 << 4
@@ -86,7 +88,7 @@ class ConfigSpace:
     @property
     def command(self) -> int:
         """The Command register."""
-        return self.word(0x04)
+        return self.word(COMMAND)
 
     def word(self, at: int) -> int:
         """Give the 16 bits at an offset."""

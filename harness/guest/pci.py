@@ -139,17 +139,17 @@ class Function:
     @property
     def vendor(self) -> int:
         """Vendor ID; of a VF, that of its PF."""
-        return self._hexadecimal("vendor")
+        return self._number("vendor", 16)
 
     @property
     def device(self) -> int:
         """Device ID; of a VF, what its PF's VF Device ID says."""
-        return self._hexadecimal("device")
+        return self._number("device", 16)
 
     @property
     def class_code(self) -> int:
         """Class code: class << 16 | subclass << 8 | programming interface."""
-        return self._hexadecimal("class")
+        return self._number("class", 16)
 
     @property
     def resources(self) -> list[Resource]:
@@ -273,17 +273,10 @@ class Function:
             return None
         return link.value()
 
-    def _number(self, attribute: str) -> int:
+    def _number(self, attribute: str, base: int = 10) -> int:
         text = self.read(attribute)
         try:
-            return int(text)
-        except ValueError as error:
-            raise GuestFailure(f"{attribute} of {self.bdf} is no number: {text[:80]!r}") from error
-
-    def _hexadecimal(self, attribute: str) -> int:
-        text = self.read(attribute)
-        try:
-            return int(text, 16)
+            return int(text, base)
         except ValueError as error:
             raise GuestFailure(f"{attribute} of {self.bdf} is no number: {text[:80]!r}") from error
 

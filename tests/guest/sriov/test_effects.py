@@ -19,7 +19,6 @@ from harness.machine.machine import Machine
 
 shared = pytest.mark.usefixtures("shared_machine")
 
-COMMAND = 0x04
 OPTIONAL_SINCE = (6, 15)
 PATIENCE = 30.0
 BLOCKED = 0.3
@@ -75,7 +74,7 @@ def happened(seen: list[Uevent], function: Function) -> list[str]:
 
 
 @pytest.mark.row("SR-54")
-@on("nvme", "igb-stub", "virtio")
+@on(*EACH)
 @shared
 def test_listeners_hear_of_each_vf_twice_and_of_the_pf_at_last(pf: Function, uevents: Uevents) -> None:
     pf.numvfs = 2
@@ -90,7 +89,7 @@ def test_listeners_hear_of_each_vf_twice_and_of_the_pf_at_last(pf: Function, uev
 
 
 @pytest.mark.row("SR-55")
-@on("nvme", "igb-stub", "virtio")
+@on(*EACH)
 @shared
 def test_listeners_hear_of_the_end_of_each_vf_and_nothing_of_the_pf(pf: Function, uevents: Uevents) -> None:
     pf.numvfs = 2
@@ -143,7 +142,7 @@ def slowest_read(guest: Guest, pf: Function, uevents: Uevents) -> float:
 @on("igb-stub")
 def test_older_kernels_enable_the_memory_of_a_pf_that_nobody_enabled(machine: Machine, pf: Function) -> None:
     """pci_enable_resources() (drivers/pci/setup-res.c) now leaves out what is optional, as are all IOV windows."""
-    pf.write_config(COMMAND, bytes(2))  # igb had switched it on
+    pf.write_config(pci.COMMAND, bytes(2))  # igb had switched it on
     pf.numvfs = 2
     assert bool(pf.config_space.command & pci.MEMORY_SPACE) == (version(machine) < OPTIONAL_SINCE)
     assert [vf.config_space.capability(pci.EXPRESS) is not None for vf in pf.vfs] == [True, True]

@@ -10,14 +10,13 @@ from sriov_cases import SIMPLE, STUB, hand_over, need, on, said
 
 from harness.guest import agent
 from harness.guest.agent import raises_errno
-from harness.guest.config_space import BUS_MASTER, MEMORY_SPACE
+from harness.guest.config_space import BUS_MASTER, COMMAND, MEMORY_SPACE
 from harness.guest.guest import Guest
 from harness.guest.pci import Function
 
 shared = pytest.mark.usefixtures("shared_machine")
 
 LEFT_ENABLED = "driver left SR-IOV enabled after remove"
-COMMAND = 0x04
 STUBS = ("nvme-stub", "igb-stub", "virtio-stub")
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from sriov_cases import SIMPLE, on, said
+from sriov_cases import SIMPLE, hand_over, on, said
 
 from harness.deadline import Deadline
 from harness.guest import config_space as pci
@@ -47,8 +47,7 @@ def test_a_pf_that_was_removed_with_vfs_and_found_again_takes_new_ones(guest: Gu
     pf.remove()
     guest.rescan()
     assert pf.exists
-    if pf.driver != driver:
-        pf.override(driver)
+    hand_over(guest, pf, driver)
     pf.numvfs = 2
     assert [vf.physfn for vf in pf.vfs] == [pf, pf]
     pf.numvfs = 0
@@ -67,8 +66,7 @@ def test_removing_the_bridge_above_takes_pf_and_vfs_along(guest: Guest, pf: Func
     assert not gone & set(guest.functions())
     guest.rescan()
     assert (pf.exists, pf.numvfs, pf.vfs) == (True, 0, [])
-    if pf.driver != driver:
-        pf.override(driver)
+    hand_over(guest, pf, driver)
     pf.numvfs = 2
     assert [vf.physfn for vf in pf.vfs] == [pf, pf]
 
@@ -99,6 +97,14 @@ def wait_off(port: Function) -> None:
         deadline.check()
 
 
+def check_gone_and_back(machine: Machine, port: Function, left: set[Function], pf: Function) -> None:
+    """State that a port's slot is off and only `left` is there, and that the PF comes back to it without VFs."""
+    wait_off(port)
+    assert set(machine.guest.functions()) == left
+    machine.plug("igb0")
+    assert (pf.numvfs, pf.vfs) == (0, [])
+
+
 @pytest.mark.row("SR-103")
 @pytest.mark.machine("igb-native")
 def test_a_pf_that_is_unplugged_takes_its_vfs_along_and_can_come_back(
@@ -111,10 +117,7 @@ def test_a_pf_that_is_unplugged_takes_its_vfs_along_and_can_come_back(
     mark = guest.log_mark()
     machine.unplug("igb0")
     assert said(guest, mark, "driver left SR-IOV enabled after remove")
-    wait_off(port)
-    assert set(guest.functions()) == before - {stub}
-    machine.plug("igb0")
-    assert (stub.numvfs, stub.vfs) == (0, [])
+    check_gone_and_back(machine, port, before - {stub}, stub)
 
 
 @pytest.mark.row("SR-103")
@@ -139,10 +142,7 @@ def test_a_pf_that_is_pulled_out_takes_its_vfs_along_and_can_come_back(
     assert port is not None
     stub.numvfs = 2
     pull_out(port)
-    wait_off(port)
-    assert set(guest.functions()) == before - {stub}
-    machine.plug("igb0")
-    assert (stub.numvfs, stub.vfs) == (0, [])
+    check_gone_and_back(machine, port, before - {stub}, stub)
 
 
 @pytest.mark.row("SR-105")
