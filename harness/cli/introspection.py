@@ -50,7 +50,9 @@ def _plain(item: Any) -> dict[str, Any]:
 
 
 def _nested(value: Any) -> Any:
-    return dataclasses.asdict(value) if isinstance(value, Sriov | Siov) else value
+    if isinstance(value, Siov):
+        return {"address": value.address, **value.members}
+    return dataclasses.asdict(value) if isinstance(value, Sriov) else value
 
 
 def _functions(buses: list[PciBus], functions: list[PciFunction]) -> Tree:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which calls of a kernel function there were, with argument and result: kprobe events, by the guest's tracefs.
+"""Which calls of a kernel function there were, and what memory was freed: by events of the guest's tracefs.
 
 See Documentation/trace/kprobetrace.rst of the kernel. That an event at a function's return knows the arguments of its
 entry is news of Linux 6.9.
@@ -44,11 +44,7 @@ class Trace:
     @property
     def calls(self) -> list[Traced]:
         """All calls that have returned until now, in that order. Raises `GuestFailure` where there are too many."""
-        data = self._guest.agent.call(agent.read(f"{_TRACEFS}/trace", length=_READ_LIMIT)).value()
-        if len(data) == _READ_LIMIT:
-            raise GuestFailure(f"the guest's trace is too long to be read, over {_READ_LIMIT} bytes")
-        lines = (line[:_LINE_LIMIT] for line in data.decode("utf-8", errors="replace").splitlines())
-        found = [match.groups() for match in map(self._line.search, lines) if match]
+        found = [match.groups() for match in map(self._line.search, _lines(self._guest)) if match]
         return [Traced(_number(argument), _number(result)) for argument, result in found]
 
 
@@ -75,6 +71,43 @@ def traced(guest: Guest, symbol: str, *, argument: int | None = None, result: bo
             _forget(guest, event)
         raise
     _forget(guest, event)
+
+
+class Freed:
+    """How often memory was freed since this was made."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        self._before = self._all()
+
+    @property
+    def times(self) -> int:
+        """The number of kfree() calls. Raises `GuestFailure` where the trace is too long to be read."""
+        return self._all() - self._before
+
+    def _all(self) -> int:
+        return sum(" kfree: " in line for line in _lines(self._guest))
+
+
+@contextmanager
+def freed(guest: Guest, address: int) -> Iterator[Freed]:
+    """Watch, while the block lasts, whether what lies at an address of kernel memory is given to kfree()."""
+    event = f"{_TRACEFS}/events/kmem/kfree"
+    guest.write(f"{event}/filter", f"ptr == {address:#x}\n")
+    watched = Freed(guest)
+    guest.write(f"{event}/enable", "1")
+    try:
+        yield watched
+    finally:
+        with suppress(GuestFailure):  # the guest may be beyond listening: what went wrong first counts
+            guest.write(f"{event}/enable", "0")
+
+
+def _lines(guest: Guest) -> list[str]:
+    data = guest.agent.call(agent.read(f"{_TRACEFS}/trace", length=_READ_LIMIT)).value()
+    if len(data) == _READ_LIMIT:
+        raise GuestFailure(f"the guest's trace is too long to be read, over {_READ_LIMIT} bytes")
+    return [line[:_LINE_LIMIT] for line in data.decode("utf-8", errors="replace").splitlines()]
 
 
 def _forget(guest: Guest, event: str) -> None:

@@ -63,12 +63,14 @@ class BuildRecipe(BaseModel):
 
     summary: str
     source: str
+    series: tuple[str, ...] = ()
+    """Folders of patches beside the recipe."""
     config: tuple[str, ...] = ()
 
     @property
     def order(self) -> Order:
         """What is to be built."""
-        return Order(self.source, config=self.config)
+        return Order(self.source, tuple(paths.kernels() / name for name in self.series), self.config)
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,14 @@ class Kernel:
 def recipes() -> dict[str, Recipe | BuildRecipe]:
     """Read all recipes, by name."""
     return {path.stem: _read(path) for path in sorted(paths.kernels().glob("*.toml"))}
+
+
+def order(name: str) -> Order:
+    """Give what a kernel that comes with the harness is built from; raises `UsageError` where it is not built."""
+    recipe = recipes().get(name)
+    if not isinstance(recipe, BuildRecipe):
+        raise UsageError(f"{name} is no kernel that is built from a recipe")
+    return recipe.order
 
 
 def _read(path: Path) -> Recipe | BuildRecipe:

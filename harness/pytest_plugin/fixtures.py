@@ -22,6 +22,7 @@ from harness.machine import introspection as looking
 from harness.machine.machine import Machine
 from harness.provision import guest_module as guest_modules
 from harness.pytest_plugin.case import Case
+from harness.pytest_plugin.marks import options
 from harness.pytest_plugin.options import RUN
 from harness.pytest_plugin.started import Pool, started
 
@@ -75,6 +76,7 @@ def boot(request: pytest.FixtureRequest) -> Iterator[Boot]:
 @pytest.fixture
 def machine(request: pytest.FixtureRequest, boot: Boot) -> Machine:
     """A machine of the test's own, fresh: the one that its `machine` mark asks for."""
+    _skip_without_options(request)
     if "debug_info" in request.fixturenames:
         request.getfixturevalue("debug_info")
     mark: pytest.Mark | None = getattr(request, "param", None)
@@ -168,6 +170,14 @@ def guest_module(request: pytest.FixtureRequest, machine: Machine) -> LoadModule
         return module.load(machine.guest, built, **parameters)
 
     return load
+
+
+def _skip_without_options(request: pytest.FixtureRequest) -> None:
+    """Skip a test that is about kernel options which the kernel under test is known not to have."""
+    kernel = request.config.stash[RUN].parts.kernel
+    missing = kernel.missing(options(request.node))
+    if missing:
+        pytest.skip(f"kernel {kernel.name} lacks {', '.join(missing)}")
 
 
 def _id(mark: pytest.Mark) -> str:

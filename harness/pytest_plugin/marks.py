@@ -20,11 +20,13 @@ MARKS = (
     "expects_report(kind, match=''): the test makes the kernel report this (see harness.guest.reports.ReportKind)",
     "test_timeout(seconds): time for this test, instead of --test-timeout",
     "row(*names): the rows of docs/catalogue.md that the test shows, such as SR-27",
+    "needs_kernel(*options): the test is about what these kernel options bring, such as PCI_SIOV; elsewhere it skips",
     "known_bug(reason, kernels=('*',), match=None): known to FAIL on these kernels; a hang, panic or report must match",
 )
 
 
 _ROW = re.compile(r"[A-Z]{2}-[0-9]{2,3}")
+_OPTION = re.compile(r"(?!CONFIG_)[A-Z0-9_]+")
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,17 @@ def _row(mark: pytest.Mark) -> tuple[str, ...]:
     return mark.args
 
 
+def options(item: pytest.Item) -> frozenset[str]:
+    """Give the kernel options that a test is about."""
+    return frozenset(name for mark in item.iter_markers("needs_kernel") for name in _options(mark))
+
+
+def _options(mark: pytest.Mark) -> tuple[str, ...]:
+    if mark.kwargs or not mark.args or not all(isinstance(one, str) and _OPTION.fullmatch(one) for one in mark.args):
+        raise ValueError("kernel options go by names such as PCI_SIOV, without CONFIG_")
+    return mark.args
+
+
 def _machine(mark: pytest.Mark) -> str:
     def read(profile: str, /, **_parameters: Any) -> str:
         return profile.strip()
@@ -91,7 +104,7 @@ def _machine(mark: pytest.Mark) -> str:
 
 _READERS: dict[str, Callable[[pytest.Mark], object]] = {
     "machine": _machine, "expects_report": declared, "test_timeout": seconds, "known_bug": KnownBug.of,
-    "row": _row,
+    "row": _row, "needs_kernel": _options,
 }  # fmt: skip
 
 

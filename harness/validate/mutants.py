@@ -30,9 +30,10 @@ Build = Callable[["Mutant"], str]
 
 @dataclass(frozen=True)
 class Mutant:
-    """A patch that breaks a kernel, what it breaks, and which tests are to be tried before all others."""
+    """A patch that breaks a kernel, what it breaks, whose suite ought to notice, and which tests to try first."""
 
     name: str
+    suite: str
     path: Path
     subject: str
     first: str | None
@@ -44,7 +45,7 @@ class Mutant:
         if more:
             raise UsageError(f"mutant {path}: {1 + len(more)} patches; a mutant is one")
         hint = _TRY_FIRST.search(path.read_text(encoding="utf-8"))
-        return cls(path.stem, path, patch.subject, hint and hint[1])
+        return cls(path.stem, path.parent.name, path, patch.subject, hint and hint[1])
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,14 @@ class Examined:
         return self.killed_by is None and not self.trouble
 
 
-def known(suite: str) -> list[Mutant]:
-    """Give the mutants of a suite, by name; raises `UsageError` for a suite that has none."""
+def known(suite: str | None = None) -> list[Mutant]:
+    """Give the mutants of a suite, or of all suites, by name; raises `UsageError` for a suite that has none."""
     folder = paths.data_root() / FOLDER
     suites = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    if suite not in suites:
+    if suite is not None and suite not in suites:
         raise UsageError(unknown("suite of mutants", suite, suites))
-    return [Mutant.read(path) for path in sorted((folder / suite).glob("*.patch"))]
+    asked = suites if suite is None else [suite]
+    return [Mutant.read(path) for name in asked for path in sorted((folder / name).glob("*.patch"))]
 
 
 def chosen(mutants: Sequence[Mutant], names: Sequence[str]) -> list[Mutant]:

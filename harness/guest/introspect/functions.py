@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from drgn import Object, Program, container_of
 
+from harness.guest.introspect.failures import CannotIntrospect
 from harness.guest.introspect.memory import on_klist, subsystem, text
 from harness.guest.pci import Bdf
 
@@ -33,15 +34,17 @@ class Sriov:
 
 @dataclass(frozen=True)
 class Siov:
-    """What a kernel with SIOV keeps of a PF, by the names that it has there."""
+    """What a kernel with SIOV keeps of a PF: `struct pci_siov`, at `address`, whose members are still in flux."""
 
-    pos: int
-    total_SDIs: int  # noqa: N815 - the kernel's own
-    num_SDIs: int  # noqa: N815
-    offset: int
-    stride: int
-    driver_max_SDIs: int  # noqa: N815
-    max_SDI_buses: int  # noqa: N815
+    address: int
+    members: Mapping[str, int]
+
+    def __getitem__(self, name: str) -> int:
+        """Give a member, such as `siov["total_SDIs"]`; raises `CannotIntrospect` where there is none so called."""
+        if name not in self.members:
+            there = ", ".join(self.members) or "none"
+            raise CannotIntrospect(f"this kernel's struct pci_siov has no number {name}, but {there}")
+        return self.members[name]
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,8 @@ def _function(pointer: Object) -> PciFunction:
         enabled=dev.enable_cnt.counter.value_(),
         subordinate=dev.subordinate.number.value_() if dev.subordinate else None,
         physfn=bdf_of(dev.physfn) if is_virtfn and has_sriov and dev.physfn else None,
-        sriov=_numbers(dev.sriov, Sriov) if is_physfn and has_sriov and dev.sriov else None,
-        siov=_numbers(dev.siov, Siov) if is_physfn and is_siov and dev.siov else None,
+        sriov=_sriov(dev.sriov) if is_physfn and has_sriov and dev.sriov else None,
+        siov=_siov(dev.siov) if is_physfn and is_siov and dev.siov else None,
     )
 
 
@@ -116,10 +119,12 @@ def _flag(dev: Object, bit: str) -> bool | None:
     return bool(dev.member_(bit)) if dev.type_.has_member(bit) else None
 
 
-Numbers = TypeVar("Numbers", Sriov, Siov)
-
-
-def _numbers(pointer: Object, kind: type[Numbers]) -> Numbers:
-    """Read a structure into the dataclass whose fields have the names of its members."""
+def _sriov(pointer: Object) -> Sriov:
     read = pointer[0].read_()
-    return kind(**{name: read.member_(name).value_() for name in kind.__dataclass_fields__})
+    return Sriov(**{name: read.member_(name).value_() for name in Sriov.__dataclass_fields__})
+
+
+def _siov(pointer: Object) -> Siov:
+    read = pointer[0].read_()
+    values = {member.name: read.member_(member.name).value_() for member in read.type_.members if member.name}
+    return Siov(pointer.value_(), {name: value for name, value in values.items() if isinstance(value, int)})

@@ -4,15 +4,26 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from siov_model import Sdis
 
 from harness import chain
 from harness.device.capabilities import SIOV, SIOV_SIZE
 from harness.device.registers import LayoutError
+from harness.device.siov import SiovDevice
 from harness.errors import GuestFailure
+from harness.guest.guest import Guest
+from harness.guest.introspect.failures import CannotIntrospect
 from harness.guest.pci import Function
 from harness.machine.machine import Machine
 
+if TYPE_CHECKING:
+    from harness.guest.introspect.functions import PciFunction
+    from harness.guest.introspect.state import KernelState
+
+BEYOND_ITS_BUS = {"total_sdis": 512, "first_sdi_offset": 256, "sdi_stride": 1}
+"""SDIs whose routing IDs lie on the two buses after the PF's."""
 _LAYOUT = struct.Struct("<IIHBBHH")
 
 
@@ -56,6 +67,26 @@ def the_capability(function: Function) -> Capability:
 def sriov_attributes(function: Function) -> set[str]:
     """Give the names of its `sriov_*` attributes."""
     return {name for name in function.attributes() if name.startswith("sriov_")}
+
+
+def declare(guest: Guest, pf: Function, device: SiovDevice, sdis: Sdis, status: int = 0) -> None:
+    """Have the device say something else of its SDIs, and the kernel find it anew."""
+    pf.remove()
+    config = device.config
+    config["siov_total_sdis"], config["siov_first_sdi_offset"], config["siov_sdi_stride"] = sdis
+    config["siov_status"] = status
+    guest.rescan()
+
+
+def kept(introspection: KernelState, function: Function) -> PciFunction:
+    """Give what the kernel itself keeps of a function, which it must know to tell PFs by SR-IOV from those by SIOV."""
+    found = next((one for one in introspection.functions() if one.bdf == function.bdf), None)
+    if found is None:
+        raise GuestFailure(f"the kernel keeps no function {function.bdf}")
+    for bit in ("is_sriov", "is_siov"):
+        if getattr(found, bit) is None:
+            raise CannotIntrospect(f"this kernel's struct pci_dev has no bit {bit}, by which a PF with SIOV is known")
+    return found
 
 
 def knows_siov(machine: Machine) -> bool:

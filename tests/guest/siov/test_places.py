@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from siov_cases import capability, knows_siov, sriov_attributes, the_capability
+from siov_cases import BEYOND_ITS_BUS, capability, knows_siov, sriov_attributes, the_capability
 
 from harness.device.log import Kind
 from harness.device.siov import SiovDevice
@@ -13,8 +13,6 @@ from harness.guest.pci import Function
 from harness.machine.machine import Machine
 
 ROOT_COMPLEX_INTEGRATED_ENDPOINT = 0x9  # Device/Port Type, PCI Express Base Specification, 7.5.3.2
-BEYOND_ITS_BUS = {"total_sdis": 512, "first_sdi_offset": 256, "sdi_stride": 1}
-"""SDIs whose routing IDs lie on the two buses after the PF's."""
 
 
 def port_type(pf: Function, device: SiovDevice) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from errno import EINVAL
 
 import pytest
 from siov_cases import the_capability
@@ -14,6 +15,7 @@ from harness.device.capabilities import SIOV
 from harness.device.device import Device
 from harness.device.log import Kind
 from harness.device.siov import COMPLETION, DESCRIPTOR, DOORBELLS, REGISTERS, Error, SiovDevice
+from harness.guest.agent import raises_errno
 from harness.guest.guest import Guest
 from harness.guest.pci import Function
 from harness.guest.vfio import CONFIG, Memory, VfioUser
@@ -60,6 +62,12 @@ def bound(pf: Function) -> Function:
     """The function, bound to vfio-pci, which this machine's guest has loaded."""
     pf.override("vfio-pci")
     return pf
+
+
+def test_a_pf_without_vfs_has_no_vf_token(guest: Guest, bound: Function) -> None:
+    """Who offers one is refused (vfio_pci_validate_vf_token, drivers/vfio/pci/vfio_pci_core.c)."""
+    with raises_errno(EINVAL):
+        VfioUser(guest, bound, token="2f4d5e66-1c2b-4a53-9d10-7f2f0c3a9b01")  # noqa: S106 - no secret
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sriov_cases import STUB, VF_DRIVERS, hand_over, need
+from sriov_cases import STUB, VF_DRIVERS, need, settle
 
 from harness.guest.guest import Guest
 from harness.guest.pci import Function
@@ -35,12 +35,7 @@ def pf(request: pytest.FixtureRequest, guest: Guest, pf: Function) -> Function:
     """
     driver = getattr(request, "param", None)
     if driver is not None:
-        if pf.numvfs:
-            hand_over(guest, pf, pf.driver or STUB)  # without any, nobody could disable them
-            pf.numvfs = 0
-        if not pf.autoprobe:
-            pf.autoprobe = True
-        hand_over(guest, pf, driver)
+        settle(guest, pf, driver)
     return pf
 
 
@@ -54,9 +49,9 @@ def vf_driver(guest: Guest, pf: Function) -> str:
 
 @pytest.fixture
 def stubs(guest: Guest, pfs: list[Function]) -> list[Function]:
-    """All PFs, handed over to pci-pf-stub, whose sriov_configure is the kernel's pci_sriov_configure_simple()."""
+    """All PFs under pci-pf-stub, whose sriov_configure is pci_sriov_configure_simple(), with no VFs."""
     for one in pfs:
-        hand_over(guest, one, STUB)
+        settle(guest, one, STUB)
     return pfs
 
 

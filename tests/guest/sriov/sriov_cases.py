@@ -44,6 +44,16 @@ def hand_over(guest: Guest, function: Function, driver: str) -> None:
     function.override(driver)
 
 
+def settle(guest: Guest, pf: Function, driver: str) -> None:
+    """Have a PF under a driver, with no VFs, which are to meet theirs: whatever the test before left."""
+    if pf.numvfs:
+        hand_over(guest, pf, pf.driver or STUB)  # without any, nobody could disable them
+        pf.numvfs = 0
+    if not pf.autoprobe:
+        pf.autoprobe = True
+    hand_over(guest, pf, driver)
+
+
 def need(guest: Guest, driver: str) -> None:
     """Load a driver, unless it is there."""
     if not guest.driver(driver).exists:

@@ -6,27 +6,49 @@ Of the kernel's own drivers only xen-pciback marks functions as assigned: here t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from errno import EBUSY, EEXIST, ENODEV, EPERM
 
 import pytest
-from sriov_cases import said
+from sriov_cases import on, said
 
-from harness.guest.agent import raises_errno
+from harness.guest.agent import GuestErrno, raises_errno
 from harness.guest.guest import Guest
+from harness.guest.module import Module
 from harness.guest.pci import Function
 from harness.pytest_plugin.fixtures import LoadModule
+
+Assign = Callable[[Function], Module]
+"""Marks a function as assigned, until the module that it gives is unloaded."""
 
 REFUSAL = "Cannot modify SR-IOV while VFs are assigned"  # pci_sriov_configure_simple
 REFUSAL_OF_IGB = "Cannot deallocate SR-IOV virtual functions while they are assigned"  # igb_disable_sriov
 
 
+@pytest.fixture
+def assign(guest_module: LoadModule) -> Iterator[Assign]:
+    """Marks functions as assigned, one at a time, as long as the test lasts."""
+    assignments = []
+
+    def assign_one(function: Function) -> Module:
+        assignments.append(guest_module("iov-assign", function=str(function.bdf)))
+        return assignments[-1]
+
+    yield assign_one
+    for assignment in assignments:
+        with suppress(GuestErrno):  # the test may have done so
+            assignment.unload()
+
+
 @pytest.mark.row("SR-32")
 @pytest.mark.machine("igb-sriov")
 @pytest.mark.machine("nvme-sriov")
-def test_vfs_stay_as_long_as_one_of_them_is_assigned(guest: Guest, stub: Function, guest_module: LoadModule) -> None:
+@pytest.mark.usefixtures("shared_machine")
+def test_vfs_stay_as_long_as_one_of_them_is_assigned(guest: Guest, stub: Function, assign: Assign) -> None:
     stub.numvfs = 2
     vfs = stub.vfs
-    assignment = guest_module("iov-assign", function=str(vfs[1].bdf))
+    assignment = assign(vfs[1])
     mark = guest.log_mark()
     with raises_errno(EPERM):
         stub.numvfs = 0
@@ -39,9 +61,10 @@ def test_vfs_stay_as_long_as_one_of_them_is_assigned(guest: Guest, stub: Functio
 
 @pytest.mark.row("SR-27", "SR-32")
 @pytest.mark.machine("igb-sriov")
-def test_the_count_is_looked_at_before_any_assignment(stub: Function, guest_module: LoadModule) -> None:
+@pytest.mark.usefixtures("shared_machine")
+def test_the_count_is_looked_at_before_any_assignment(stub: Function, assign: Assign) -> None:
     stub.numvfs = 2
-    guest_module("iov-assign", function=str(stub.vfs[0].bdf))
+    assign(stub.vfs[0])
     with raises_errno(EBUSY):
         stub.numvfs = 3
     stub.numvfs = 2
@@ -49,10 +72,11 @@ def test_the_count_is_looked_at_before_any_assignment(stub: Function, guest_modu
 
 
 @pytest.mark.row("SR-79")
-@pytest.mark.machine("igb-sriov")
-def test_igb_keeps_assigned_vfs_too(guest: Guest, pf: Function, guest_module: LoadModule) -> None:
+@on("igb")
+@pytest.mark.usefixtures("shared_machine")
+def test_igb_keeps_assigned_vfs_too(guest: Guest, pf: Function, assign: Assign) -> None:
     pf.numvfs = 1
-    guest_module("iov-assign", function=str(pf.vfs[0].bdf))
+    assign(pf.vfs[0])
     mark = guest.log_mark()
     with raises_errno(EPERM):
         pf.numvfs = 0
@@ -62,10 +86,10 @@ def test_igb_keeps_assigned_vfs_too(guest: Guest, pf: Function, guest_module: Lo
 
 @pytest.mark.row("SR-33")
 @pytest.mark.machine("igb-two")
-def test_an_assigned_vf_of_another_pf_does_not_count(stubs: list[Function], guest_module: LoadModule) -> None:
+def test_an_assigned_vf_of_another_pf_does_not_count(stubs: list[Function], assign: Assign) -> None:
     one, other = stubs
     one.numvfs = other.numvfs = 2
-    guest_module("iov-assign", function=str(other.vfs[0].bdf))
+    assign(other.vfs[0])
     one.numvfs = 0
     assert one.vfs == []
     one.numvfs = 3
@@ -81,7 +105,7 @@ def test_no_vfs_are_enabled_either_while_one_is_assigned(pf: Function, guest: Gu
     guest_module("iov-pf", answer="anew")
     pf.override("iov-pf")
     pf.numvfs = 2
-    guest_module("iov-assign", function=str(pf.vfs[0].bdf))
+    assign(pf.vfs[0])
     mark = guest.log_mark()
     with raises_errno(EPERM):
         pf.numvfs = 0
@@ -91,9 +115,10 @@ def test_no_vfs_are_enabled_either_while_one_is_assigned(pf: Function, guest: Gu
 
 @pytest.mark.row("SR-33")
 @pytest.mark.machine("igb-sriov")
-def test_an_assigned_pf_does_not_count(stub: Function, guest_module: LoadModule) -> None:
+@pytest.mark.usefixtures("shared_machine")
+def test_an_assigned_pf_does_not_count(stub: Function, assign: Assign) -> None:
     stub.numvfs = 1
-    guest_module("iov-assign", function=str(stub.bdf))
+    assign(stub)
     stub.numvfs = 0
     assert stub.vfs == []
 
@@ -105,8 +130,9 @@ def test_what_is_no_function_cannot_be_assigned(guest_module: LoadModule) -> Non
             guest_module("iov-assign", **parameters)
 
 
-@pytest.mark.machine("igb-sriov")
-def test_one_function_is_assigned_at_a_time(pf: Function, guest_module: LoadModule) -> None:
-    guest_module("iov-assign", function=str(pf.bdf))
+@on("igb")
+@pytest.mark.usefixtures("shared_machine")
+def test_one_function_is_assigned_at_a_time(pf: Function, assign: Assign) -> None:
+    assign(pf)
     with raises_errno(EEXIST):
-        guest_module("iov-assign", function=str(pf.bdf))
+        assign(pf)

@@ -34,6 +34,7 @@ def consistent(pf: Function) -> bool:
 
 @pytest.mark.row("SR-90")
 @on("igb-stub")
+@pytest.mark.usefixtures("shared_machine")
 def test_of_eight_writers_one_wins_and_seven_are_told_that_it_is_busy(guest: Guest, pf: Function) -> None:
     answers = together(guest, [pf.writing("sriov_numvfs", count) for count in range(1, 9)])
     winners = [count for count, answer in enumerate(answers, 1) if not answer.errno]
@@ -44,6 +45,7 @@ def test_of_eight_writers_one_wins_and_seven_are_told_that_it_is_busy(guest: Gue
 
 @pytest.mark.row("SR-90")
 @on("nvme", "igb")
+@pytest.mark.usefixtures("shared_machine")
 def test_two_writers_of_one_count_both_succeed(guest: Guest, pf: Function) -> None:
     answers = together(guest, [pf.writing("sriov_numvfs", 2)] * 2)
     assert [answer.errno for answer in answers] == [0, 0]
@@ -85,6 +87,7 @@ def test_enabling_and_removing_at_once_come_to_an_end(guest: Guest, stubs: list[
 
 @pytest.mark.row("SR-92")
 @on("igb-stub")
+@pytest.mark.usefixtures("shared_machine")
 def test_resetting_and_enabling_take_turns(guest: Guest, pf: Function) -> None:
     pf.reset()  # from now on its power state is known: see test_resets_of_pfs.py
     for count in (1, 2):
@@ -99,6 +102,7 @@ def test_resetting_and_enabling_take_turns(guest: Guest, pf: Function) -> None:
 
 @pytest.mark.row("SR-96")
 @on("igb-stub")
+@pytest.mark.usefixtures("shared_machine")
 def test_whoever_finds_no_driver_is_told_so_and_nothing_breaks(guest: Guest, pf: Function) -> None:
     outcomes = set()
     driver = guest.driver(STUB)
@@ -118,6 +122,7 @@ def test_whoever_finds_no_driver_is_told_so_and_nothing_breaks(guest: Guest, pf:
 
 @pytest.mark.row("SR-97")
 @on("nvme", "igb-stub")
+@pytest.mark.usefixtures("shared_machine")
 def test_rescans_and_enabling_take_turns(guest: Guest, pf: Function) -> None:
     before = guest.functions()
     for count in (2, 0):
@@ -131,6 +136,7 @@ def test_rescans_and_enabling_take_turns(guest: Guest, pf: Function) -> None:
 
 @pytest.mark.row("SR-98")
 @on("igb", "virtio")
+@pytest.mark.usefixtures("shared_machine")
 def test_vfs_may_lose_their_drivers_while_they_go(guest: Guest, pf: Function, vf_driver: str) -> None:
     for _ in range(2):
         pf.numvfs = 2
@@ -146,6 +152,7 @@ def test_vfs_may_lose_their_drivers_while_they_go(guest: Guest, pf: Function, vf
 
 @pytest.mark.row("SR-97")
 @on("nvme", "igb-stub")
+@pytest.mark.usefixtures("shared_machine")
 def test_a_rescan_finds_no_vf_twice(guest: Guest, pf: Function) -> None:
     pf.numvfs = 2
     before = guest.functions()

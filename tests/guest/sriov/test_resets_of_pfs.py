@@ -30,6 +30,7 @@ WARNS_OF_ITSELF = pytest.mark.known_bug(
 
 @pytest.mark.row("SR-110", "SR-112")
 @on("nvme-stub")
+@pytest.mark.usefixtures("shared_machine")
 def test_a_pf_that_is_reset_has_its_vfs_again(machine: Machine, guest: Guest, pf: Function) -> None:
     check_reset(machine, guest, pf)
 
@@ -63,6 +64,7 @@ def check_reset(machine: Machine, guest: Guest, pf: Function) -> None:
 
 @pytest.mark.row("SR-110")
 @on("nvme-stub", "igb-stub")
+@pytest.mark.usefixtures("shared_machine")
 def test_a_pf_without_vfs_has_none_after_a_reset(pf: Function) -> None:
     before = pf.config_space.sriov
     pf.write("reset_method", "flr")
@@ -87,6 +89,7 @@ def test_vfs_that_survive_a_reset_are_left_alone(pf: Function) -> None:
 
 @pytest.mark.row("SR-116")
 @on("nvme-stub")
+@pytest.mark.usefixtures("shared_machine")
 def test_ari_is_restored_before_the_number_of_vfs(guest: Guest, pf: Function) -> None:
     """What a PF says of offset and stride may depend on both, and is read anew with the latter."""
     pf.numvfs = 2
@@ -120,6 +123,7 @@ def test_a_bus_with_vfs_cannot_be_reset(guest: Guest, pf: Function) -> None:
 
 @pytest.mark.row("SR-115")
 @on("nvme-stub", "igb-stub")
+@pytest.mark.usefixtures("shared_machine")
 def test_a_vf_that_is_reset_leaves_the_others_alone(pf: Function) -> None:
     pf.autoprobe = False
     pf.numvfs = 3

@@ -54,6 +54,7 @@ def test_a_kernel_that_may_not_use_ari_creates_vfs_all_the_same(stub: Function) 
 
 @pytest.mark.row("SR-123")
 @pytest.mark.machine("igb-pair")
+@pytest.mark.usefixtures("shared_machine")
 def test_of_two_pfs_on_a_bus_the_first_alone_has_ari_hierarchy(stubs: list[Function]) -> None:
     assert [pf.config_space.sriov.ari for pf in stubs] == [True, False]
     for pf in stubs:
@@ -78,6 +79,7 @@ def test_below_a_switch_vfs_are_on_the_bus_of_their_pf(stub: Function) -> None:
 
 @pytest.mark.row("SR-125")
 @pytest.mark.machine("igb-pair")
+@pytest.mark.usefixtures("shared_machine")
 def test_the_vfs_of_two_pfs_on_a_bus_interleave(stubs: list[Function]) -> None:
     first, second = stubs
     for pf in stubs:

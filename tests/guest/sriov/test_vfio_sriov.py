@@ -6,7 +6,7 @@ from __future__ import annotations
 from errno import EACCES, ENOENT
 
 import pytest
-from sriov_cases import STUB, hand_over, said
+from sriov_cases import STUB, hand_over, said, settle
 
 from harness.deadline import Deadline
 from harness.guest.agent import raises_errno
@@ -19,7 +19,7 @@ ENABLE_SRIOV = "/sys/module/vfio_pci/parameters/enable_sriov"
 TOKEN, OTHER = "2f4d5e66-1c2b-4a53-9d10-7f2f0c3a9b01", "2f4d5e66-1c2b-4a53-9d10-7f2f0c3a9b02"
 BRIEFLY = 3.0
 
-pytestmark = pytest.mark.machine("igb-viommu")
+pytestmark = [pytest.mark.machine("igb-viommu"), pytest.mark.usefixtures("shared_machine")]
 
 
 @pytest.mark.row("SR-62")
@@ -79,7 +79,7 @@ def test_vfs_that_are_bound_and_not_in_use_do_not_keep_anyone_waiting(stub: Func
     match="guest: reading .*/sriov_numvfs: nothing within",
 )
 def test_the_count_can_be_read_while_an_unbind_waits_for_the_user(guest: Guest, pf: Function) -> None:
-    hand_over(guest, pf, VFIO)
+    settle(guest, pf, VFIO)
     with VfioUser(guest, pf) as user:
         request = user.listen_for_request()
         unbinding = guest.start(pf.writing("driver/unbind", str(pf.bdf)))
@@ -90,7 +90,8 @@ def test_the_count_can_be_read_while_an_unbind_waits_for_the_user(guest: Guest, 
 
 @pytest.mark.row("SR-77")
 def test_vfio_pci_enables_no_vfs_unless_it_is_told_to(guest: Guest, pf: Function) -> None:
-    hand_over(guest, pf, VFIO)
+    guest.write(ENABLE_SRIOV, "0")
+    settle(guest, pf, VFIO)
     mark = guest.log_mark()
     with raises_errno(ENOENT):
         pf.numvfs = 1
@@ -102,7 +103,7 @@ def test_vfio_pci_enables_no_vfs_unless_it_is_told_to(guest: Guest, pf: Function
 def owned(guest: Guest, pf: Function) -> Function:
     """The PF, bound to vfio-pci, which may enable VFs and has enabled two."""
     guest.write(ENABLE_SRIOV, "1")
-    hand_over(guest, pf, VFIO)
+    settle(guest, pf, VFIO)
     pf.numvfs = 2
     return pf
 

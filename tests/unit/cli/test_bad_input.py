@@ -47,7 +47,7 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
         ("profiles --profile-dir nowhere", "/here/nowhere: no such folder"),
         (
             "shell minimal --kernel debian-5",
-            "unknown kernel 'debian-5': choose from 7.3-base, 7.3-debug, debian-6.12, debian-7.2, or give",
+            "unknown kernel 'debian-5': choose from 7.3-base, 7.3-debug, 7.3-siov, debian-6.12, debian-7.2, or give",
         ),
         ("shell minimal --modules .", "--modules goes with a kernel given by path; 'debian-6.12' is a name"),
         ("shell minimal --kernel ./nowhere", "nowhere: No such file or directory; expected a bzImage or a vmlinux"),

@@ -346,7 +346,7 @@ def test_the_demo_cuts_and_wraps_nothing(terminal: Terminal, monkeypatch: pytest
 
 
 IGB = "igb-native igb-pair igb-rciep igb-second igb-sriov igb-switch igb-two igb-viommu"
-SIOV = "siov siov-pci-bridge siov-rciep siov-switch siov-two siov-viommu"
+SIOV = "siov siov-igb siov-pair siov-pci-bridge siov-pxb siov-rciep siov-switch siov-two siov-viommu"
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ SIOV = "siov siov-pci-bridge siov-rciep siov-switch siov-two siov-viommu"
         ("harness shell mi", "mine minimal"),
         ("harness profiles n", "nvme-cramped nvme-sriov"),
         ("harness bench boot --profile v", "virtio-sriov"),
-        ("harness shell minimal --kernel ", "7.3-base 7.3-debug debian-6.12 debian-7.2"),
+        ("harness shell minimal --kernel ", "7.3-base 7.3-debug 7.3-siov debian-6.12 debian-7.2"),
         ("harness test --kernel debian-7", "debian-7.2"),
         ("harness shell minimal --kernel ./", ""),
         ("harness demo --accel ", "auto kvm tcg"),

@@ -88,18 +88,25 @@ def test_the_list_has_what_comes_with_the_harness_and_what_was_built(terminal: T
         "name",
         "7.3-base",
         "7.3-debug",
+        "7.3-siov",
         "debian-6.12",
         "debian-7.2",
         "linux-siov+v3",
     ]
     assert lines[1][1:3] == ["-", "-"]
-    assert " ".join(lines[5][1:]) == ("7.9.0 18B built from /src/linux v7.9 with 3 patches, configuration base+siov")
+    assert " ".join(lines[6][1:]) == ("7.9.0 18B built from /src/linux v7.9 with 3 patches, configuration base+siov")
     assert built["origin"] == "/src/linux v7.9"
 
 
 def test_as_json_the_list_has_all_that_is_known(terminal: Terminal, built: dict[str, Any]) -> None:
     found = json.loads(terminal.harness("kernel", "list", "--json").out)
-    assert [one["name"] for one in found["recipes"]] == ["7.3-base", "7.3-debug", "debian-6.12", "debian-7.2"]
+    assert [one["name"] for one in found["recipes"]] == [
+        "7.3-base",
+        "7.3-debug",
+        "7.3-siov",
+        "debian-6.12",
+        "debian-7.2",
+    ]
     (kernel,) = found["built"]
     assert kernel["name"] == "linux-siov+v3"
     assert Path(kernel["path"]).is_relative_to(terminal.cache)
@@ -107,5 +114,5 @@ def test_as_json_the_list_has_all_that_is_known(terminal: Terminal, built: dict[
 
 
 def test_the_list_is_there_before_there_is_a_cache(terminal: Terminal) -> None:
-    assert len(terminal.harness("kernel", "list").out.splitlines()) == 5
+    assert len(terminal.harness("kernel", "list").out.splitlines()) == 6
     assert terminal.left() == []

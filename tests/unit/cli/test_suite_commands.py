@@ -87,3 +87,11 @@ def test_mutants_that_are_none_are_refused_before_anything_is_built(terminal: Te
         "unknown mutant 'range-of-by-one'; did you mean 'range-off-by-one'?"
     )
     assert terminal.refused("validate", "mutants", "--suite", "no").startswith("unknown suite of mutants 'no'")
+
+
+def test_mutants_can_be_listed(terminal: Terminal) -> None:
+    listed = json.loads(terminal.harness("validate", "mutants", "--list", "--json").out)["mutants"]
+    assert {one["suite"] for one in listed} == {"siov", "sriov"}
+    lines = terminal.harness("validate", "mutants", "--list", "--suite", "siov").out.splitlines()
+    assert len(lines) == 1 + sum(one["suite"] == "siov" for one in listed)
+    assert terminal.left() == []

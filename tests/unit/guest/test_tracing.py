@@ -14,7 +14,7 @@ from harness.errors import UsageError
 from harness.guest.agent import Agent, Answer, Call, GuestErrno
 from harness.guest.guest import Guest
 from harness.guest.ssh import COMMAND_TIMEOUT
-from harness.guest.tracing import Traced, traced
+from harness.guest.tracing import Traced, freed, traced
 
 TRACEFS = "/sys/kernel/tracing"
 
@@ -87,3 +87,26 @@ def test_a_function_that_the_kernel_does_not_have_is_told_by_its_errno() -> None
     tracefs.refuses = errno.ENOENT
     with pytest.raises(GuestErrno, match="ENOENT"), traced(guest_with(tracefs), "none"):
         pass
+
+
+class Memory(Tracefs):
+    """Tells of a kfree() for each line that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 1
+
+    def trace(self) -> str:
+        return "# tracer: nop\n" + "  sh-123  [001] ...1. 1.0: kfree: call_site=f+0x1/0x2 ptr=0x12\n" * self.calls
+
+
+def test_only_what_is_freed_within_the_block_counts() -> None:
+    tracefs = Memory()
+    with freed(guest_with(tracefs), 0xFFFF888000001000) as watched:
+        assert watched.times == 0
+        tracefs.calls += 2
+        assert watched.times == 2
+    event = "events/kmem/kfree"
+    assert tracefs.written == [
+        (f"{event}/filter", "ptr == 0xffff888000001000\n"), (f"{event}/enable", "1"), (f"{event}/enable", "0")
+    ]  # fmt: skip

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A function with SIOV comes, goes and is reset, and its kernel neither forgets nor keeps what it should not."""
+
+from __future__ import annotations
+
+import pytest
+from siov_cases import BEYOND_ITS_BUS, declare, kept
+from siov_model import Sdis
+
+from harness.device.device import CONFIG
+from harness.device.siov import SiovDevice
+from harness.guest.guest import Guest
+from harness.guest.introspect.state import KernelState
+from harness.guest.pci import Function
+from harness.guest.tracing import freed
+from harness.machine.machine import Machine
+
+pytestmark = pytest.mark.needs_kernel("PCI_SIOV")
+
+
+@pytest.mark.row("SI-10")
+@pytest.mark.machine("siov", total_sdis=300)
+@pytest.mark.machine("siov-switch", total_sdis=300)
+def test_removed_and_found_again_it_is_kept_as_before(guest: Guest, pf: Function, introspection: KernelState) -> None:
+    before = kept(introspection, pf)
+    assert before.siov is not None
+    for _ in range(5):
+        pf.remove()
+        assert pf.bdf not in [one.bdf for one in introspection.functions()]
+        guest.rescan()
+        after = kept(introspection, pf)
+        assert (after.is_physfn, after.is_siov, after.references) == (True, True, before.references)
+        assert after.siov is not None
+        assert after.siov.members == before.siov.members
+
+
+@pytest.mark.row("SI-10")
+@pytest.mark.machine("siov")
+def test_what_was_kept_of_a_removed_function_is_freed(guest: Guest, pf: Function, introspection: KernelState) -> None:
+    for _ in range(3):
+        siov = kept(introspection, pf).siov
+        assert siov is not None
+        with freed(guest, siov.address) as memory:
+            pf.remove()
+            assert memory.times == 1
+        guest.rescan()
+
+
+@pytest.mark.row("SI-07", "SI-10")
+@pytest.mark.machine("siov")
+def test_a_function_may_lose_its_sdis_and_have_them_again(
+    guest: Guest, pf: Function, device: SiovDevice, introspection: KernelState
+) -> None:
+    seen = []
+    for sdis in (Sdis(4, 1, 1), Sdis(4, 0, 1), Sdis(0, 1, 1), Sdis(8, 1, 1)):
+        declare(guest, pf, device, sdis)
+        seen.append(kept(introspection, pf).is_siov)
+    assert seen == [True, False, False, True]
+
+
+@pytest.mark.row("SI-11")
+@pytest.mark.machine("siov", total_sdis=300, siov_status=1)
+def test_a_function_level_reset_changes_nothing_of_what_is_kept(
+    pf: Function, device: SiovDevice, introspection: KernelState
+) -> None:
+    """Nor is anything restored: there is nothing in the capability that software writes."""
+    before, at = introspection.functions(), device.config.register("siov_header").offset
+    since = device.log.mark()
+    pf.write("reset_method", "flr")
+    pf.reset()
+    assert introspection.functions() == before
+    assert not [place for place in range(0, 0x10, 4) if device.log.writes(CONFIG, at + place, since=since)]
+
+
+@pytest.mark.row("SI-10")
+@pytest.mark.machine("siov", vectors=0)
+def test_of_a_function_that_is_unplugged_nothing_is_kept(
+    guest: Guest, machine: Machine, pf: Function, introspection: KernelState
+) -> None:
+    siov = kept(introspection, pf).siov
+    assert siov is not None
+    with freed(guest, siov.address) as memory:
+        machine.unplug("siov0")
+        assert memory.times == 1
+    machine.plug("siov0")
+    assert kept(introspection, pf).is_siov
+
+
+@pytest.mark.row("SI-27")
+@pytest.mark.machine("siov", **BEYOND_ITS_BUS)
+def test_a_function_that_is_plugged_in_is_found_though_no_bus_can_be_kept_free(
+    pf: Function, introspection: KernelState
+) -> None:
+    """Its bridge has the numbers that firmware gave it, and the next bridge those that follow."""
+    siov = kept(introspection, pf).siov
+    assert siov is not None
+    assert siov["total_SDIs"] == BEYOND_ITS_BUS["total_sdis"]
+    upstream = pf.upstream
+    assert upstream is not None
+    assert upstream.buses == (0, 1, 1)
+
+
+@pytest.mark.row("SI-09", "SI-10")
+@pytest.mark.machine("siov")
+@pytest.mark.parametrize("after", [40, 60, 80, 120, 160, 200])
+def test_a_function_that_goes_while_it_is_found_leaves_nothing_half_done(
+    guest: Guest, pf: Function, device: SiovDevice, introspection: KernelState, after: int
+) -> None:
+    pf.remove()
+    with device.faults.all_ones(CONFIG, after=after):
+        guest.rescan()
+    for one in introspection.functions():
+        assert one.is_siov == (one.siov is not None)
+        assert one.is_physfn or not one.is_siov
+    if pf.exists:
+        pf.remove()
+    guest.rescan()
+    assert kept(introspection, pf).is_siov
