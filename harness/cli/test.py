@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +16,8 @@ import typer
 from pydantic import ValidationError
 
 from harness import config
-from harness.cli import flags
+from harness.cli import comparison, flags
+from harness.cli.comparison import Ran
 from harness.cli.rows import show as show_rows
 from harness.cli.targets import Targets
 from harness.errors import CouldNotRun, HarnessError, UsageError
@@ -31,6 +31,7 @@ _RECORD_SIZE = 64 * 1024
 _WORKERS = ("auto", "logical")
 _NOISY = ("paramiko.transport", "qemu.qmp.protocol.iov-harness")
 """Loggers of libraries that tell nobody anything at INFO."""
+_AGAINST = "Run everything on this kernel, too, and print which tests say something else."
 _FILES = "Test files or folders, yours or the harness's (default: all of the latter), and pytest's options."
 
 
@@ -47,6 +48,7 @@ def run_tests(
     test_timeout: Annotated[float | None, typer.Option(help="Seconds for one test (default: 300).")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit file.")] = None,
     cold: flags.Cold = False,
+    against: Annotated[str | None, typer.Option(metavar="KERNEL", help=_AGAINST)] = None,
     rows: Annotated[
         bool, typer.Option("--rows", help="Run nothing: print which test shows what, and said what.")
     ] = False,
@@ -55,19 +57,30 @@ def run_tests(
 ) -> None:
     """Run test cases: those of the harness, or files of your own. All other arguments go to pytest.
 
-    Exits 0 all well, 1 any FAIL, 2 usage, 3 any MISS, 4 any ERROR, 5 nothing collected, 130 interrupted.
+    Exits 0 all well, 1 any FAIL, 2 usage, 3 any MISS, 4 any ERROR, 5 nothing collected, 130 interrupted. With
+    --against, 0 if all tests say the same on both kernels, and 1 if any does not.
     """
     if rows:
         selection = ["-k", select] if select else []
         show_rows(Targets.of([*(arguments or []), *selection]), config.load(kernel=kernel).kernel, as_json=json)
         return
     try:
-        store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel, profile_dir=profile_dir)
-        given = {
+        settings = {"modules": modules, "qemu": qemu, "accel": accel, "profile_dir": profile_dir}
+        store = flags.store(kernel=kernel, **settings)
+        given: dict[str, object] = {
             "-n": workers, "-k": select, "--deadline": deadline, "--test-timeout": test_timeout, "--junitxml": junit,
         }  # fmt: skip
         _check(given)
-        code = _run(store, given, Targets.of(arguments or []), cold=cold, json=json)
+        targets = Targets.of(arguments or [])
+        other = None if against is None else flags.store(kernel=against, **{**settings, "modules": None})
+        if other is not None:
+            other.parts()  # what is wrong with it is told before anything runs
+        ran = _run(store, given, targets, cold=cold, quiet=json)
+        if other is None or ran.stopped:
+            code = _told(ran, json=json)
+        else:
+            given["--junitxml"] = None  # the first run's
+            code = comparison.told(ran, _run(other, given, targets, cold=cold, quiet=json), json=json)
     except HarnessError as error:
         if not bisect:
             raise
@@ -81,7 +94,7 @@ def run_tests(
     raise typer.Exit(bisect_code(code) if bisect else code)
 
 
-def _run(store: Store, given: Mapping[str, object], targets: Targets, *, cold: bool, json: bool) -> int:
+def _run(store: Store, given: Mapping[str, object], targets: Targets, *, cold: bool, quiet: bool) -> Ran:
     flags.announce(store.parts())  # fetched here, where the terminal can show how far it is
     run = record.new_run()
     settings = store.settings
@@ -92,16 +105,20 @@ def _run(store: Store, given: Mapping[str, object], targets: Targets, *, cold: b
         command += [name, str(value)] if value is not None else []
     for folder in settings.profile_dir:
         command += ["--profile-dir", str(folder)]
-    status, interrupted = _pytest([*command, *targets.arguments], quiet=json)
+    status, interrupted = _pytest([*command, *targets.arguments], quiet=quiet)
     if status == _PYTEST_USAGE:
         record.forget(run)
-        return Exit.USAGE
+        return Ran(settings.kernel, run, (), Exit.USAGE)
     _check_room(run)
-    verdicts = list(_verdicts(run))
+    verdicts = tuple(_verdicts(run))
     code = _code(status, [verdict.outcome for verdict in verdicts], interrupted=interrupted)
-    if json:
-        flags.print_json(_summary(run, verdicts, code))
-    return code
+    return Ran(settings.kernel, run, verdicts, code, interrupted=interrupted)
+
+
+def _told(ran: Ran, *, json: bool) -> int:
+    if json and ran.code != Exit.USAGE:
+        flags.print_json(ran.plain())
+    return ran.code
 
 
 def _check(given: Mapping[str, object]) -> None:
@@ -179,9 +196,3 @@ def _check_room(run: Path) -> None:
     finally:
         probe.unlink(missing_ok=True)
         probe.parent.rmdir()
-
-
-def _summary(run: Path, verdicts: list[Verdict], code: int) -> dict[str, object]:
-    counts = Counter(str(verdict.outcome) for verdict in verdicts)
-    tests = [verdict.model_dump(by_alias=True) for verdict in verdicts]
-    return {"run": str(run), "exit": code, "outcomes": counts, "tests": tests}

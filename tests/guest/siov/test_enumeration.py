@@ -106,6 +106,7 @@ def test_intels_older_dvsec_may_stand_beside_the_capability(pf: Function) -> Non
     assert the_capability(pf).total_sdis == 4
 
 
+@pytest.mark.row("SI-29")
 @pytest.mark.machine("siov")
 def test_lspci_walks_it_to_its_end(guest: Guest, pf: Function) -> None:
     done = guest.run(["lspci", "-vvv", "-s", str(pf.bdf)], check=True)

@@ -143,6 +143,7 @@ def test_when_the_user_ends_nothing_goes_on(guest: Guest, driver: Driver, pf: Fu
 
 @pytest.mark.machine("siov-viommu", place="first")
 @pytest.mark.machine("siov-viommu", place="middle")
+@pytest.mark.row("SI-28")
 def test_the_capability_is_hidden_from_users_and_the_others_are_not(user: VfioUser, pf: Function) -> None:
     """SI-28: the table of lengths that vfio-pci knows has nothing for it (drivers/vfio/pci/vfio_pci_config.c).
 

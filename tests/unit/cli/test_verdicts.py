@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,3 +154,38 @@ def test_nothing_that_a_terminal_would_obey_is_left_of_what_a_guest_said(termina
     assert "heard" in done.out
     assert "\x1b" not in done.out
     assert "\x07" not in done.out
+
+
+DEPENDS = """
+def test_it(request): assert request.config.getoption('--kernel').endswith('{kernel}')
+def test_same(): pass
+def test_skip(request):
+    if request.config.getoption('--kernel').endswith('{kernel}'): pytest.skip('no')
+"""
+
+
+def test_two_kernels_are_compared_test_by_test(terminal: Terminal) -> None:
+    words = terminal.stand_ins()
+    kernel = Path(words[words.index("--kernel") + 1])
+    other = kernel.with_name("another")
+    shutil.copy(kernel, other)
+    done = run(terminal, "--against", str(other), same="def test_it(): pass")
+    assert (done.code, done.out.splitlines()[-1]) == (
+        0,
+        f"1 tests say the same on {kernel} and {other}, 0 something else",
+    )
+    done = run(terminal, "--against", str(other), "--json", differs=DEPENDS.format(kernel=kernel.name))
+    told = json.loads(done.out)
+    assert (done.code, told["exit"], told["against"]["kernel"]) == (1, 1, str(other))
+    found = {one["test"].partition("::")[2]: (one["here"], one["there"], one["counts"]) for one in told["differences"]}
+    assert found == {"test_it": ("PASS", "FAIL", True), "test_skip": ("SKIP", "PASS", False)}
+    shown = run(terminal, "--against", str(other)).out
+    assert "2 tests say the same" in shown
+    assert shown.splitlines()[-1].endswith("1 something else, 1 more were skipped on one of them")
+
+
+def test_a_run_that_did_not_come_to_its_end_is_not_compared(terminal: Terminal) -> None:
+    done = run(terminal, "--against", "debian-6", "-k", "nothing", same="def test_it(): pass")
+    assert (done.code, done.err.splitlines()[-1].partition(":")[0]) == (2, "harness")
+    kernel = terminal.stand_ins()[-1]
+    assert run(terminal, "--against", str(kernel), "-k", "nothing").code == 5

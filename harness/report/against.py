@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two runs of the same tests, on two kernels: which tests said something else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.outcome import Exit, Outcome, Verdict
+
+_UNTOLD = (Outcome.MISS, Outcome.ERROR)
+"""Outcomes that say nothing of a kernel."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A test whose verdicts differ: `here` is the kernel under test, `there` the other; None where it did not run."""
+
+    test: str
+    here: Outcome | None
+    there: Outcome | None
+    reason: str
+
+    @property
+    def counts(self) -> bool:
+        """Whether the kernels behave differently: a test that was skipped on one of them does not tell."""
+        return Outcome.SKIP not in (self.here, self.there)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two runs said of the same tests."""
+
+    same: int
+    differences: tuple[Difference, ...]
+    untold: tuple[Outcome, ...]
+    """Outcomes, in either run, that say nothing of a kernel."""
+
+    @classmethod
+    def of(cls, here: Iterable[Verdict], there: Iterable[Verdict]) -> Comparison:
+        """Compare the verdicts of two runs, test by test."""
+        ours, theirs = ({one.test: one for one in run} for run in (here, there))
+        differences = []
+        for test in sorted({*ours, *theirs}):
+            one, other = ours.get(test), theirs.get(test)
+            said, otherwise = one.outcome if one else None, other.outcome if other else None
+            if said != otherwise:
+                reasons = (each.reason for each in (one, other) if each)
+                differences.append(Difference(test, said, otherwise, next(filter(None, reasons), "")))
+        untold = tuple(one.outcome for one in (*ours.values(), *theirs.values()) if one.outcome in _UNTOLD)
+        return cls(len({*ours, *theirs}) - len(differences), tuple(differences), untold)
+
+    @property
+    def code(self) -> Exit:
+        """Give the exit code: a difference first, then what could not be compared."""
+        if any(one.counts and one.here not in _UNTOLD and one.there not in _UNTOLD for one in self.differences):
+            return Exit.FAIL
+        if Outcome.MISS in self.untold:
+            return Exit.MISS
+        if self.untold:
+            return Exit.ERROR
+        return Exit.OK if self.same or self.differences else Exit.EMPTY
