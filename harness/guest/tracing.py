@@ -74,16 +74,16 @@ def traced(guest: Guest, symbol: str, *, argument: int | None = None, result: bo
 
 
 class Freed:
-    """How often memory was freed since this was made."""
+    """Whether memory was freed since this was made. Whoever gets it next may free it again."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
         self._before = self._all()
 
     @property
-    def times(self) -> int:
-        """The number of kfree() calls. Raises `GuestFailure` where the trace is too long to be read."""
-        return self._all() - self._before
+    def happened(self) -> bool:
+        """Whether it was given to kfree(). Raises `GuestFailure` where the trace is too long to be read."""
+        return self._all() > self._before
 
     def _all(self) -> int:
         return sum(" kfree: " in line for line in _lines(self._guest))

@@ -202,15 +202,17 @@ def test_a_hierarchy_of_its_own_keeps_to_the_numbers_that_firmware_gave_it(
 
 
 @pytest.mark.machine("siov-igb")
-def test_a_pf_by_siov_is_not_the_one_whose_ari_hierarchy_counts(
-    pfs: list[Function], introspection: KernelState
+def test_pfs_of_both_kinds_on_one_bus_leave_each_other_alone(
+    guest: Guest, pfs: list[Function], introspection: KernelState
 ) -> None:
-    """The first PF of a bus has ARI Capable Hierarchy: that of those with SR-IOV, for no other has it."""
     siov, igb = pfs
     assert kept(introspection, siov).is_siov
     assert kept(introspection, igb).is_sriov
-    assert igb.config_space.sriov.ari
     igb.numvfs = 2
     assert len(igb.vfs) == 2
-    igb.numvfs = 0
+    siov.remove()
+    assert len(igb.vfs) == 2
+    guest.rescan()
     assert kept(introspection, siov).is_siov
+    igb.numvfs = 0
+    assert (kept(introspection, siov).is_siov, kept(introspection, igb).is_physfn) == (True, True)
