@@ -15,8 +15,10 @@ JOBS ?= auto
 KERNEL ?= 7.3-base
 # Debian's kernels are fetched; others are built, which takes a compiler.
 BUILD_TOOLS := $(if $(filter debian-%,$(KERNEL)),,.ci/install-build-tools)
+# There is no packaged kernel with SIOV.
+SIOV := $(if $(filter debian-%,$(KERNEL)),,siov)
 
-.PHONY: help setup demo test lint unit device kernel guest wheel bench fuzz clean
+.PHONY: help setup demo test lint unit device kernel guest siov wheel bench fuzz clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -56,6 +58,10 @@ kernel: $(READY)  ## build the kernel that the tests run, or fetch it (KERNEL=7.
 guest: kernel  ## tests in guests (JOBS=2: in two workers; KERNEL=debian-6.12: on that kernel)
 	$(BIN)/harness test tests/guest --kernel $(KERNEL) -n $(JOBS) --junit $(REPORTS)/guest.xml
 
+siov: $(READY)  ## tests of SIOV in the kernel, in guests with 7.3-siov
+	@.ci/install-build-tools
+	$(BIN)/harness test $(sort $(wildcard tests/guest/siov/test_kernel_*.py)) --kernel 7.3-siov -n $(JOBS) --junit $(REPORTS)/siov.xml
+
 # The wheel, installed into a venv of its own outside the checkout, runs one guest test from what it carries.
 wheel: $(READY)  ## a test from the wheel, installed elsewhere
 	rm -rf build/wheel
@@ -67,7 +73,7 @@ wheel: $(READY)  ## a test from the wheel, installed elsewhere
 	reports=$$PWD/$(REPORTS) && cd "$$elsewhere" && \
 	venv/bin/harness test "tests/guest/sriov/test_attributes.py::test_a_pf_has_every_sriov_attribute" -k igb --junit "$$reports/wheel.xml"
 
-test: lint unit device guest wheel  ## lint, then all tests
+test: lint unit device guest $(SIOV) wheel  ## lint, then all tests
 
 # FUZZ_MESSAGES says how many, FUZZ_SEED repeats a run; messages and client are those of the unit tests.
 fuzz: $(READY)  ## say 100,000 random and spoiled messages to the server of Python devices

@@ -121,8 +121,11 @@ def _read(path: Path) -> Recipe | BuildRecipe:
 
 
 def names(cache: Cache) -> list[str]:
-    """Name all kernels that can be asked for: those with a recipe, and those that were built."""
-    return sorted({*recipes(), *build.names(cache)})
+    """Name all kernels that can be asked for: those with a recipe, and those that were built and boot here."""
+    built = {name: build.found(cache, name) for name in build.names(cache)}
+    return sorted(
+        {*recipes(), *(name for name, entry in built.items() if entry and entry.about["arch"] == NATIVE.name)}
+    )
 
 
 def provide(cache: Cache, apt: AptRoot, wanted: str, modules: Path | None = None, *, refresh: bool = False) -> Kernel:

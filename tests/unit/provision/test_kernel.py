@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from harness.errors import CouldNotRun, UsageError
 from harness.provision import kernel
 from harness.provision.apt import SUITES, FetchFailed
 from harness.provision.headers import BuildTree, DistributionHeaders
-from harness.provision.kbuild import fragments
+from harness.provision.kbuild import fragments, series
 from harness.provision.kernel import BuildRecipe, Kernel, Recipe
 
 RECIPE = r"""
@@ -69,7 +70,8 @@ BUILT = {name: recipe for name, recipe in kernel.recipes().items() if isinstance
 @pytest.mark.parametrize(("name", "recipe"), BUILT.items(), ids=BUILT)
 def test_a_kernel_that_is_built_has_the_name_that_its_order_would_get(name: str, recipe: BuildRecipe) -> None:
     assert recipe.summary
-    assert recipe.order.default_name == name
+    assert replace(recipe.order, series=()).default_name == name
+    assert all(series.read(path) for path in recipe.order.series)
     assert set(recipe.config) <= set(fragments.known())
 
 
