@@ -25,7 +25,7 @@ class Ran:
     @property
     def stopped(self) -> bool:
         """Whether it did not come to its end, so that nothing can be held against it."""
-        return self.interrupted or self.code in (Exit.USAGE, Exit.EMPTY)
+        return self.interrupted or not self.verdicts
 
     def plain(self) -> dict[str, object]:
         """Give it as JSON has it."""
@@ -36,22 +36,35 @@ class Ran:
 
 def told(here: Ran, there: Ran, *, json: bool) -> int:
     """Print which tests said something else on the other kernel, and give the exit code."""
-    if there.stopped:
-        return there.code
     found = Comparison.of(here.verdicts, there.verdicts)
+    code = _code(found, here, there)
     if json:
-        other = {"kernel": there.kernel, **there.plain()}
+        other = {"kernel": there.kernel, "interrupted": there.interrupted, **there.plain()}
         differences = [{**asdict(one), "counts": one.counts} for one in found.differences]
-        flags.print_json({**here.plain(), "exit": found.code, "against": other, "differences": differences})
-        return found.code
+        flags.print_json({**here.plain(), "exit": code, "against": other, "differences": differences})
+        return code
+    if there.stopped:
+        output.console().print(f"nothing to compare: the run on {there.kernel} did not come to its end")
+        return code
     if found.differences:
         output.table("test", here.kernel, there.kernel, "why", rows=[_row(one) for one in found.differences])
-    skipped = sum(not one.counts for one in found.differences)
-    beside = f", {skipped} more were skipped on one of them" if skipped else ""
+    aside = sum(not one.counts for one in found.differences)
+    beside = f", {aside} more can be told on one of them only" if aside else ""
     output.console().print(
         f"{found.same} tests say the same on {here.kernel} and {there.kernel}, "
-        f"{len(found.differences) - skipped} something else{beside}"
+        f"{len(found.differences) - aside} something else{beside}"
     )
+    return code
+
+
+def _code(found: Comparison, here: Ran, there: Ran) -> int:
+    """Give the exit code: a run that was cut short, or that had errors beside its tests, is no comparison."""
+    if there.interrupted:
+        return Exit.INTERRUPTED
+    if there.stopped:
+        return there.code if there.code != Exit.OK else Exit.EMPTY
+    if found.code in (Exit.OK, Exit.EMPTY) and Exit.ERROR in (here.code, there.code):
+        return Exit.ERROR
     return found.code
 
 

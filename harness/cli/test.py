@@ -65,14 +65,13 @@ def run_tests(
         show_rows(Targets.of([*(arguments or []), *selection]), config.load(kernel=kernel).kernel, as_json=json)
         return
     try:
-        settings = {"modules": modules, "qemu": qemu, "accel": accel, "profile_dir": profile_dir}
-        store = flags.store(kernel=kernel, **settings)
+        store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel, profile_dir=profile_dir)
         given: dict[str, object] = {
             "-n": workers, "-k": select, "--deadline": deadline, "--test-timeout": test_timeout, "--junitxml": junit,
         }  # fmt: skip
         _check(given)
         targets = Targets.of(arguments or [])
-        other = None if against is None else flags.store(kernel=against, **{**settings, "modules": None})
+        other = None if against is None else store.on(config.load(kernel=against).kernel)
         if other is not None:
             other.parts()  # what is wrong with it is told before anything runs
         ran = _run(store, given, targets, cold=cold, quiet=json)

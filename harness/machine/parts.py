@@ -50,6 +50,10 @@ class Store:
         self.library = Library(settings.profile_dir)
         self.apt = AptRoot(self.cache, settings.debian_mirror)
 
+    def on(self, kernel: str) -> Store:
+        """Give what provides the same parts with another kernel, which has no modules but those that it brings."""
+        return Store(self.settings.model_copy(update={"kernel": kernel, "modules": None}), self.cache.progress)
+
     def qemu(self, *, refresh: bool = False) -> Qemu:
         """Give the QEMU of the settings, or one that has what all built-in profiles need."""
         required = self.required_devices()

@@ -173,9 +173,15 @@ def guest_module(request: pytest.FixtureRequest, machine: Machine) -> LoadModule
 
 
 def _skip_without_options(request: pytest.FixtureRequest) -> None:
-    """Skip a test that is about kernel options which the kernel under test is known not to have."""
+    """Skip a test that is about kernel options which the kernel under test lacks, or does not say that it has."""
+    wanted = options(request.node)
+    if not wanted:
+        return
     kernel = request.config.stash[RUN].parts.kernel
-    missing = kernel.missing(options(request.node))
+    if kernel.config is None:
+        names = ", ".join(f"CONFIG_{name}" for name in sorted(wanted))
+        pytest.skip(f"kernel {kernel.name} does not say whether it has {names}: CONFIG_IKCONFIG, or a .config, would")
+    missing = kernel.missing(wanted)
     if missing:
         pytest.skip(f"kernel {kernel.name} lacks {', '.join(missing)}")
 

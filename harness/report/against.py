@@ -23,8 +23,9 @@ class Difference:
 
     @property
     def counts(self) -> bool:
-        """Whether the kernels behave differently: a test that was skipped on one of them does not tell."""
-        return Outcome.SKIP not in (self.here, self.there)
+        """Whether the kernels behave differently: a test that only one of them ran tells that where it FAILs."""
+        both = {self.here, self.there}
+        return Outcome.FAIL in both if both & {Outcome.SKIP, None} else not both & {*_UNTOLD}
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,13 @@ class Comparison:
                 reasons = (each.reason for each in (one, other) if each)
                 differences.append(Difference(test, said, otherwise, next(filter(None, reasons), "")))
         untold = tuple(one.outcome for one in (*ours.values(), *theirs.values()) if one.outcome in _UNTOLD)
+        untold += (Outcome.MISS,) * any(one.here is None or one.there is None for one in differences)
         return cls(len({*ours, *theirs}) - len(differences), tuple(differences), untold)
 
     @property
     def code(self) -> Exit:
         """Give the exit code: a difference first, then what could not be compared."""
-        if any(one.counts and one.here not in _UNTOLD and one.there not in _UNTOLD for one in self.differences):
+        if any(one.counts for one in self.differences):
             return Exit.FAIL
         if Outcome.MISS in self.untold:
             return Exit.MISS

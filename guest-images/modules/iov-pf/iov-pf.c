@@ -27,6 +27,14 @@ static int probed;
 module_param(probed, int, 0444);
 MODULE_PARM_DESC(probed, "what pci_sriov_configure_simple() and pci_sriov_set_totalvfs() said to the last probe");
 
+static int enabled;
+module_param(enabled, int, 0444);
+MODULE_PARM_DESC(enabled, "what pci_enable_sriov() said to the last probe of a function without VFs");
+
+static int counted = -1;
+module_param(counted, int, 0444);
+MODULE_PARM_DESC(counted, "how many VFs, assigned or not, a function without any was last said to have");
+
 static int msix_of_vf = -1;
 module_param(msix_of_vf, int, 0444);
 MODULE_PARM_DESC(msix_of_vf, "how many MSI-X vectors a VF was last given");
@@ -62,10 +70,14 @@ static int iov_pf_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
 	char name[16];
 
-	if (totalvfs)
+	if (totalvfs) {
 		probed = pci_sriov_set_totalvfs(pdev, totalvfs);
-	else if (!pdev->is_physfn)
+	} else if (!pci_sriov_get_totalvfs(pdev)) {
 		probed = pci_sriov_configure_simple(pdev, 1);
+		enabled = pci_enable_sriov(pdev, 1);
+		pci_disable_sriov(pdev);
+		counted = pci_num_vf(pdev) + pci_vfs_assigned(pdev);
+	}
 	if (taken < 0)
 		return 0;
 	snprintf(name, sizeof(name), "virtfn%d", taken);

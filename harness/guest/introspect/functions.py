@@ -51,7 +51,8 @@ class Siov:
 class PciFunction:
     """One PCI function. `is_sriov` and `is_siov` are None where this kernel's `struct pci_dev` has no such bit.
 
-    `references` is the kobject's reference count. `subordinate` is, of a bridge, the number of the bus behind it.
+    `siov_pointer` is its member `siov` whatever the bits say, None where there is none. `references` is the kobject's
+    reference count. `subordinate` is, of a bridge, the number of the bus behind it.
     """
 
     bdf: Bdf
@@ -71,6 +72,7 @@ class PciFunction:
     physfn: Bdf | None
     sriov: Sriov | None
     siov: Siov | None
+    siov_pointer: int | None = None
 
 
 def functions(program: Program) -> list[PciFunction]:
@@ -111,6 +113,7 @@ def _function(pointer: Object) -> PciFunction:
         physfn=bdf_of(dev.physfn) if is_virtfn and has_sriov and dev.physfn else None,
         sriov=_sriov(dev.sriov) if is_physfn and has_sriov and dev.sriov else None,
         siov=_siov(dev.siov) if is_physfn and is_siov and dev.siov else None,
+        siov_pointer=dev.siov.value_() if dev.type_.has_member("siov") else None,
     )
 
 

@@ -6,6 +6,7 @@ It is asked for them in two ways: at boot with `pci=assign-busses`, and by a roo
 
 from __future__ import annotations
 
+import re
 from errno import ENOSYS
 from itertools import pairwise
 
@@ -19,6 +20,7 @@ from harness.guest.agent import raises_errno
 from harness.guest.guest import Guest
 from harness.guest.introspect.state import KernelState
 from harness.guest.pci import Bdf, Function
+from harness.guest.tracing import freed
 from harness.machine.machine import Machine
 
 pytestmark = pytest.mark.needs_kernel("PCI_SIOV")
@@ -65,6 +67,13 @@ def check_apart(guest: Guest) -> None:
         ranges.sort()
         for (_, last), (first, _) in pairwise(ranges):
             assert last < first
+
+
+def check_stays(guest: Guest) -> None:
+    """State that looking again changes nothing: each function has its address, each bridge its numbers."""
+    before, functions = bridges(guest), guest.functions()
+    guest.rescan()
+    assert (bridges(guest), guest.functions()) == (before, functions)
 
 
 def found_without_numbers(guest: Guest, port: Function) -> None:
@@ -122,11 +131,13 @@ def test_at_boot_all_bridges_above_sdis_lead_to_their_buses(
         assert above.buses[2] == last or (seen and above.buses[2] > last)
         above, seen = above.upstream, seen + 1
     check_apart(guest)
+    check_stays(guest)
     assert kept(introspection, here).is_siov
 
 
 @pytest.mark.row("SI-24")
 @at_boot("siov-pair", first_sdi_offset=0x100, total_sdis=2, second_total_sdis=700)
+@at_boot("siov-pair", first_sdi_offset=0x100, total_sdis=700, second_total_sdis=2)
 @at_boot("siov-two", first_sdi_offset=0x100, total_sdis=700, second_total_sdis=300)
 @pytest.mark.cold
 def test_of_several_pfs_on_a_bus_the_largest_counts_and_those_on_others_count_for_themselves(
@@ -153,7 +164,8 @@ def test_sdis_and_vfs_of_one_bus_share_what_is_kept_free(guest: Guest, device: S
 
 @at_boot("siov-two", total_sdis=0xFC00, second_total_sdis=4)
 @at_boot("siov-two", total_sdis=4, first_sdi_offset=0x3E00, sdi_stride=0x3E00)
-@at_boot("siov-switch", total_sdis=0xF800)
+@at_boot("siov-switch", total_sdis=0xFC00)
+@at_boot("siov-beside-switch", total_sdis=0xFC00)
 @pytest.mark.cold
 def test_sdis_that_want_all_bus_numbers_leave_one_to_each_bridge(
     guest: Guest, devices: list[SiovDevice], introspection: KernelState
@@ -164,6 +176,7 @@ def test_sdis_that_want_all_bus_numbers_leave_one_to_each_bridge(
     assert [the_capability(one).total_sdis for one in found] == [one.total_sdis for one in devices]
     check_apart(guest)
     assert all(subordinate <= ALL_BUSES for _, _, subordinate in bridges(guest).values())
+    check_stays(guest)
     for function, device in zip(found, devices, strict=True):
         assert kept(introspection, function).is_siov == sdis_of(device).are_numbered(function.bdf.routing_id)
 
@@ -177,10 +190,19 @@ def test_numbers_that_firmware_gave_stay_though_they_are_too_few(
 ) -> None:
     above = port_above(pf)
     assert above.buses[1:] == (pf.bdf.bus, pf.bdf.bus)
-    messages = guest.run("dmesg", check=True).stdout
-    assert f"{above.bdf}: bridge has subordinate {pf.bdf.bus:02x} but max busn {pf.bdf.bus + 2:02x}" in messages
+    wanted = re.compile(rf"({above.bdf}|pci_bus 0000:{pf.bdf.bus:02x}): .*bus.* {pf.bdf.bus + 2:02x}\b")
+    assert wanted.search(guest.run("dmesg", check=True).stdout)
     check_apart(guest)
+    check_stays(guest)
     assert kept(introspection, pf).is_siov
+
+
+@pytest.mark.row("SI-26")
+@pytest.mark.machine("siov-rciep", **BEYOND_ITS_BUS)
+def test_sdis_of_an_integrated_endpoint_take_nothing_from_bridges_that_firmware_numbered(guest: Guest) -> None:
+    assert min(secondary for _, secondary, _ in bridges(guest).values()) == 1
+    check_apart(guest)
+    check_stays(guest)
 
 
 @pytest.mark.row("SI-26")
@@ -194,6 +216,7 @@ def test_sdis_of_an_integrated_endpoint_come_before_the_buses_of_bridges(guest: 
 
 @pytest.mark.machine("siov-pxb", **BEYOND_ITS_BUS)
 @pytest.mark.machine("siov-pxb", bus_nr=254, **BEYOND_ITS_BUS)
+@at_boot("siov-pxb", **BEYOND_ITS_BUS)
 @pytest.mark.cold
 def test_a_hierarchy_of_its_own_keeps_to_the_numbers_that_firmware_gave_it(
     pf: Function, introspection: KernelState
@@ -214,7 +237,11 @@ def test_pfs_of_both_kinds_on_one_bus_leave_each_other_alone(
     with raises_errno(ENOSYS):
         igb.numvfs = 2
     assert (igb.numvfs, igb.vfs) == (0, [])
-    siov.remove()
+    memory_of = kept(introspection, siov).siov
+    assert memory_of is not None
+    with freed(guest, memory_of.address) as memory:
+        siov.remove()
+        assert memory.happened  # and so nothing of igb's refers to it, as to the first PF of its bus
     assert kept(introspection, igb).is_physfn
     guest.rescan()
     assert (kept(introspection, siov).is_siov, kept(introspection, igb).is_physfn) == (True, True)

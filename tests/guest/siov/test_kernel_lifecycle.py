@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from errno import ENODEV, ENOSYS
+
 import pytest
 from siov_cases import BEYOND_ITS_BUS, declare, kept
 from siov_model import Sdis
 
+from harness.device.capabilities import SIOV_SIZE
 from harness.device.device import CONFIG
 from harness.device.siov import SiovDevice
 from harness.guest.guest import Guest
@@ -14,8 +17,11 @@ from harness.guest.introspect.state import KernelState
 from harness.guest.pci import Function
 from harness.guest.tracing import freed
 from harness.machine.machine import Machine
+from harness.pytest_plugin.fixtures import LoadModule
 
 pytestmark = pytest.mark.needs_kernel("PCI_SIOV")
+
+MEMBERS = ("pos", "cap", "total_SDIs", "offset", "stride")
 
 
 @pytest.mark.row("SI-10")
@@ -31,7 +37,7 @@ def test_removed_and_found_again_it_is_kept_as_before(guest: Guest, pf: Function
         after = kept(introspection, pf)
         assert (after.is_physfn, after.is_siov, after.references) == (True, True, before.references)
         assert after.siov is not None
-        assert after.siov.members == before.siov.members
+        assert [after.siov[name] for name in MEMBERS] == [before.siov[name] for name in MEMBERS]
 
 
 @pytest.mark.row("SI-10")
@@ -102,17 +108,44 @@ def test_a_function_that_is_plugged_in_is_found_though_no_bus_can_be_kept_free(
 
 @pytest.mark.row("SI-09", "SI-10")
 @pytest.mark.machine("siov")
-@pytest.mark.parametrize("after", [40, 60, 80, 120, 160, 200])
-def test_a_function_that_goes_while_it_is_found_leaves_nothing_half_done(
-    guest: Guest, pf: Function, device: SiovDevice, introspection: KernelState, after: int
+@pytest.mark.usefixtures("shared_machine")
+@pytest.mark.parametrize("read", range(-1, 5))
+def test_a_function_that_goes_while_its_sdis_are_read_leaves_nothing_half_done(
+    guest: Guest, pf: Function, device: SiovDevice, introspection: KernelState, read: int
 ) -> None:
+    """From one of the kernel's reads of the capability on, the device answers with all ones."""
+    at = device.config.register("siov_header").offset
     pf.remove()
-    with device.faults.all_ones(CONFIG, after=after):
+    since = device.log.mark()
+    guest.rescan()
+    places = [one.offset for one in device.log.reads(CONFIG, since=since)]
+    first = next(number for number, place in enumerate(places) if at < place < at + SIOV_SIZE)
+    pf.remove()
+    with device.faults.all_ones(CONFIG, after=first + read) as fault:
         guest.rescan()
+        assert fault.happened
     for one in introspection.functions():
-        assert one.is_siov == (one.siov is not None)
+        assert one.is_siov == bool(one.siov_pointer)
         assert one.is_physfn or not one.is_siov
     if pf.exists:
         pf.remove()
     guest.rescan()
+    assert kept(introspection, pf).is_siov
+
+
+@pytest.mark.row("SI-02")
+@pytest.mark.machine("siov")
+def test_what_drivers_ask_of_sriov_a_pf_by_siov_has_not(
+    guest: Guest, pf: Function, introspection: KernelState, guest_module: LoadModule
+) -> None:
+    """The driver calls, in its probe, what the kernel exports for PFs by SR-IOV."""
+    loaded = guest_module("iov-pf")
+    pf.override("iov-pf")
+    said = [int(guest.read(f"/sys/module/iov_pf/parameters/{name}")) for name in ("probed", "enabled", "counted")]
+    assert said == [-ENODEV, -ENOSYS, 0]
+    pf.unbind()
+    loaded.unload()
+    guest_module("iov-pf", totalvfs=1)
+    pf.override("iov-pf")
+    assert int(guest.read("/sys/module/iov_pf/parameters/probed")) == -ENOSYS
     assert kept(introspection, pf).is_siov

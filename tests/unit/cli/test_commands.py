@@ -346,7 +346,7 @@ def test_the_demo_cuts_and_wraps_nothing(terminal: Terminal, monkeypatch: pytest
 
 
 IGB = "igb-native igb-pair igb-rciep igb-second igb-sriov igb-switch igb-two igb-viommu"
-SIOV = "siov siov-igb siov-pair siov-pci-bridge siov-pxb siov-rciep siov-switch siov-two siov-viommu"
+SIOV = "siov siov-beside-switch siov-igb siov-pair siov-pci-bridge siov-pxb siov-rciep siov-switch siov-two siov-viommu"
 
 
 @pytest.mark.parametrize(

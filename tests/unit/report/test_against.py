@@ -27,7 +27,10 @@ def run(*outcomes: Outcome | None) -> list[Verdict]:
         ((PASS, MISS), (PASS, MISS), Exit.MISS, 2, 0),
         ((PASS, ERROR), (PASS, PASS), Exit.ERROR, 1, 1),
         ((MISS, FAIL), (PASS, PASS), Exit.FAIL, 0, 2),
-        ((PASS, PASS), (PASS, None), Exit.FAIL, 1, 1),
+        ((MISS, PASS), (FAIL, PASS), Exit.MISS, 1, 1),
+        ((PASS, FAIL), (PASS, SKIP), Exit.FAIL, 1, 1),
+        ((PASS, PASS), (PASS, None), Exit.MISS, 1, 1),
+        ((PASS, FAIL), (PASS, None), Exit.FAIL, 1, 1),
         ((), (), Exit.EMPTY, 0, 0),
     ],
 )
