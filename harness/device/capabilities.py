@@ -17,7 +17,9 @@ MSIX = 0x11
 """Capability ID of MSI-X."""
 SIOV = 0x38
 """Extended capability ID of Scalable I/O Virtualization (PCI Code and ID Assignment Specification, rev 1.18)."""
+SRIOV, SRIOV_SIZE = 0x10, 0x40
 SIOV_SIZE = 0x10
+SRIOV, SRIOV_SIZE = 0x10, 0x40
 _EXPRESS_SIZE = 0x3C  # version 2, 7.5.3
 _HEADER_ALL_ONES = 0xFFFFFFFF
 
@@ -129,6 +131,28 @@ def pasid(width: int = 20) -> Capability:
     return Capability(
         "PASID", 0x1B, 8,
         (Register("pasid_capability", 4, 2, width << 8), Register("pasid_control", 6, 2, rw=0x0007)), version=1,
+    )  # fmt: skip
+
+
+def sriov(*, total_vfs: int, first_vf_offset: int, vf_stride: int, id_: int = SRIOV) -> Capability:
+    """Single Root I/O Virtualization (9.3.3), of VFs that have no BARs. No VF ever appears: nothing here makes one."""
+    return Capability(
+        "SR-IOV", id_, SRIOV_SIZE,
+        (
+            Register("sriov_capabilities", 0x04, 4),
+            Register("sriov_control", 0x08, 2, rw=0x001F),
+            Register("sriov_status", 0x0A, 2),
+            Register("sriov_initial_vfs", 0x0C, 2, total_vfs),
+            Register("sriov_total_vfs", 0x0E, 2, total_vfs),
+            Register("sriov_num_vfs", 0x10, 2, rw=0xFFFF),
+            Register("sriov_dependency_link", 0x12, 1),
+            Register("sriov_first_vf_offset", 0x14, 2, first_vf_offset),
+            Register("sriov_vf_stride", 0x16, 2, vf_stride),
+            Register("sriov_vf_device_id", 0x1A, 2, 0x0039),
+            Register("sriov_supported_page_sizes", 0x1C, 4, 0x553),
+            Register("sriov_system_page_size", 0x20, 4, 1, rw=0xFFFFFFFF),
+        ),
+        version=1,
     )  # fmt: skip
 
 

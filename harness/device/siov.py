@@ -48,6 +48,8 @@ _STEP = 16 * 1024
 """Bytes after which a copy looks whether it was stopped: one message, so that no more than one is then under way."""
 _ACTIVE = 1
 """Bit 0 of SIOV Status: at least one SDI is enabled."""
+_DISGUISED = 0x3F
+"""An extended capability ID that nobody has been given: QEMU looks at IDs once, when it takes the device."""
 _PAGE = 4096
 
 
@@ -77,13 +79,15 @@ class SiovDevice(Device):
     then follows the SDIs that are enabled; where it is set from the start, it is as if some had been left enabled, up
     to a function-level reset. `place` is where the capability stands among the extended ones. `all_ones_header` puts a
     header of all ones at the chain's end, `siov=False` leaves the capability out, `intel_dvsec` adds Intel's older one.
+    `total_vfs` adds SR-IOV, which QEMU keeps from guests of a vfio-user device: it has another ID until `show_sriov`.
     """
 
     def __init__(
         self, *, total_sdis: int = 4, first_sdi_offset: int = 1, sdi_stride: int = 1, siov_status: int = 0,
         siov_capabilities: int = 0, place: Place = "middle", siov: bool = True, all_ones_header: bool = False,
-        intel_dvsec: bool = False, vectors: int = 8, vendor_id: int = 0x1B36,
-        device_id: int = 0x0038, class_code: int = 0x088000, serial_number: int = 0x494F562D53494F56,
+        intel_dvsec: bool = False, total_vfs: int = 0, first_vf_offset: int = 1, vf_stride: int = 1, vectors: int = 8,
+        vendor_id: int = 0x1B36, device_id: int = 0x0038, class_code: int = 0x088000,
+        serial_number: int = 0x494F562D53494F56,
     ) -> None:  # fmt: skip
         if not 0 <= total_sdis <= 0xFFFF:
             raise LayoutError(f"{total_sdis} SDIs: a function has 0 to 65535")
@@ -98,6 +102,12 @@ class SiovDevice(Device):
                 capabilities=siov_capabilities,
             )  # fmt: skip
             extended.insert(_index(place, len(extended)), one)
+        if total_vfs:
+            extended.append(
+                capabilities.sriov(
+                    total_vfs=total_vfs, first_vf_offset=first_vf_offset, vf_stride=vf_stride, id_=_DISGUISED
+                )
+            )
         if all_ones_header:
             extended.append(capabilities.all_ones())
         super().__init__(
@@ -126,6 +136,10 @@ class SiovDevice(Device):
     def siov_status(self) -> int:
         """SIOV Status as software reads it."""
         return self.config["siov_status"]
+
+    def show_sriov(self) -> None:
+        """Let the SR-IOV capability have its ID. Who looks for capabilities afterwards finds it; VFs never appear."""
+        self.config.poke(self.config.find(_DISGUISED), capabilities.SRIOV.to_bytes(2, "little"))
 
     def on_reset(self, kind: Kind) -> None:
         """Stop all SDIs: a reset leaves none enabled, and lets no copy go on."""

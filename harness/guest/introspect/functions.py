@@ -51,8 +51,8 @@ class Siov:
 class PciFunction:
     """One PCI function. `is_sriov` and `is_siov` are None where this kernel's `struct pci_dev` has no such bit.
 
-    `siov_pointer` is its member `siov` whatever the bits say, None where there is none. `references` is the kobject's
-    reference count. `subordinate` is, of a bridge, the number of the bus behind it.
+    `siov_pointer` is its member `siov` whatever the bits say, None where there is none, `sriov_pointer` that of a PF by
+    SR-IOV. `references` is the kobject's reference count. `subordinate` is, of a bridge, the number of the bus behind.
     """
 
     bdf: Bdf
@@ -73,6 +73,7 @@ class PciFunction:
     sriov: Sriov | None
     siov: Siov | None
     siov_pointer: int | None = None
+    sriov_pointer: int | None = None
 
 
 def functions(program: Program) -> list[PciFunction]:
@@ -113,6 +114,7 @@ def _function(pointer: Object) -> PciFunction:
         physfn=bdf_of(dev.physfn) if is_virtfn and has_sriov and dev.physfn else None,
         sriov=_sriov(dev.sriov) if is_physfn and has_sriov and dev.sriov else None,
         siov=_siov(dev.siov) if is_physfn and is_siov and dev.siov else None,
+        sriov_pointer=dev.sriov.value_() if is_physfn and has_sriov else None,
         siov_pointer=dev.siov.value_() if dev.type_.has_member("siov") else None,
     )
 

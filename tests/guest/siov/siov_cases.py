@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 BEYOND_ITS_BUS = {"total_sdis": 512, "first_sdi_offset": 256, "sdi_stride": 1}
 """SDIs whose routing IDs lie on the two buses after the PF's."""
+BUS_NUMBERS = 0x18
+"""Primary, Secondary and Subordinate Bus Number of a bridge (PCI-to-PCI Bridge Architecture Specification, 3.2.5)."""
 _LAYOUT = struct.Struct("<IIHBBHH")
 
 
@@ -87,6 +89,19 @@ def kept(introspection: KernelState, function: Function) -> PciFunction:
         if getattr(found, bit) is None:
             raise CannotIntrospect(f"this kernel's struct pci_dev has no bit {bit}, by which a PF with SIOV is known")
     return found
+
+
+def only_port(guest: Guest) -> Function:
+    """Give the port behind which there is something."""
+    (port,) = {one.upstream for one in guest.functions() if one.upstream is not None}
+    return port
+
+
+def found_without_numbers(guest: Guest, port: Function) -> None:
+    """Have the kernel find a port anew, with all below it, that has no bus numbers: it is to give it some."""
+    port.write_config(BUS_NUMBERS, bytes(3))
+    port.remove()
+    guest.rescan()
 
 
 def knows_siov(machine: Machine) -> bool:

@@ -11,7 +11,7 @@ from errno import ENOSYS
 from itertools import pairwise
 
 import pytest
-from siov_cases import BEYOND_ITS_BUS, kept, the_capability
+from siov_cases import BEYOND_ITS_BUS, found_without_numbers, kept, only_port, the_capability
 from siov_model import Sdis
 
 from harness.device.siov import SiovDevice
@@ -25,8 +25,6 @@ from harness.machine.machine import Machine
 
 pytestmark = pytest.mark.needs_kernel("PCI_SIOV")
 
-BUS_NUMBERS = 0x18
-"""Primary, Secondary and Subordinate Bus Number of a bridge (PCI-to-PCI Bridge Architecture Specification, 3.2.5)."""
 ALL_BUSES = 0xFF
 BEYOND = Sdis(*BEYOND_ITS_BUS.values())
 
@@ -76,13 +74,6 @@ def check_stays(guest: Guest) -> None:
     assert (bridges(guest), guest.functions()) == (before, functions)
 
 
-def found_without_numbers(guest: Guest, port: Function) -> None:
-    """Have the kernel find a port anew, with all below it, that has no bus numbers: it is to give it some."""
-    port.write_config(BUS_NUMBERS, bytes(3))
-    port.remove()
-    guest.rescan()
-
-
 @pytest.mark.row("SI-21", "SI-23")
 @pytest.mark.machine("siov")
 @pytest.mark.usefixtures("shared_machine")
@@ -107,12 +98,6 @@ def test_a_port_without_numbers_gets_what_the_sdis_behind_it_need(
     assert subordinate == sdis.last_bus(function.bdf.routing_id)
     assert kept(introspection, function).is_siov == sdis.are_numbered(function.bdf.routing_id)
     check_apart(guest)
-
-
-def only_port(guest: Guest) -> Function:
-    """Give the port behind which there is something."""
-    (port,) = {one.upstream for one in guest.functions() if one.upstream is not None}
-    return port
 
 
 @pytest.mark.row("SI-22", "SI-21", "SI-23", "SI-25")
@@ -166,6 +151,7 @@ def test_sdis_and_vfs_of_one_bus_share_what_is_kept_free(guest: Guest, device: S
 @at_boot("siov-two", total_sdis=4, first_sdi_offset=0x3E00, sdi_stride=0x3E00)
 @at_boot("siov-switch", total_sdis=0xFC00)
 @at_boot("siov-beside-switch", total_sdis=0xFC00)
+@at_boot("siov-rciep", total_sdis=0xFE00)
 @pytest.mark.cold
 def test_sdis_that_want_all_bus_numbers_leave_one_to_each_bridge(
     guest: Guest, devices: list[SiovDevice], introspection: KernelState
