@@ -164,6 +164,12 @@ def test_skips_where_the_kernel_has_no_debug_information() -> None:
     raise AssertionError("never reached")
 
 
+@pytest.mark.needs_kernel("PCI_SIOV")
+@pytest.mark.usefixtures("machine")
+def test_skips_where_the_kernel_lacks_what_the_test_is_about() -> None:
+    raise AssertionError("never reached")
+
+
 def test_skips_a_module_for_a_kernel_without_headers(machine: Machine, guest_module: LoadModule) -> None:
     parts = machine.spec.parts
     machine.spec = replace(machine.spec, parts=replace(parts, kernel=replace(parts.kernel, headers=None)))

@@ -48,6 +48,7 @@ EXPECTED = {
         "SKIP",
         "debian-6.12 has no debug information .*; those of",
     ),
+    "skips_where_the_kernel_lacks_what_the_test_is_about": ("SKIP", "kernel debian-6.12 lacks CONFIG_PCI_SIOV"),
     "skips_a_module_for_a_kernel_without_headers": ("SKIP", "kernel debian-6.12 came without headers"),
     "known_to_fail": ("KNOWN", "the sky is green"),
     "fails_by_passing_unexpectedly": ("FAIL", "unexpected pass of a known bug"),

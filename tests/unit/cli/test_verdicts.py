@@ -189,3 +189,9 @@ def test_a_run_that_did_not_come_to_its_end_is_not_compared(terminal: Terminal) 
     assert (done.code, done.err.splitlines()[-1].partition(":")[0]) == (2, "harness")
     kernel = terminal.stand_ins()[-1]
     assert run(terminal, "--against", str(kernel), "-k", "nothing").code == 5
+
+
+def test_kernel_options_in_a_mark_go_by_their_names(terminal: Terminal) -> None:
+    done = run(terminal, asks="@pytest.mark.needs_kernel('CONFIG_PCI_SIOV')\ndef test_it(): pass")
+    assert done.code == 2
+    assert "kernel options go by names such as PCI_SIOV, without CONFIG_" in done.err
