@@ -100,7 +100,9 @@ def test_an_assigned_vf_of_another_pf_does_not_count(stubs: list[Function], assi
 
 @pytest.mark.row("SR-32")
 @pytest.mark.machine("igb-sriov")
-def test_no_vfs_are_enabled_either_while_one_is_assigned(pf: Function, guest: Guest, guest_module: LoadModule) -> None:
+def test_no_vfs_are_enabled_either_while_one_is_assigned(
+    guest: Guest, pf: Function, guest_module: LoadModule, assign: Assign
+) -> None:
     """Only a driver can ask for that: whoever writes another count is told EBUSY before. This one asks when all go."""
     guest_module("iov-pf", answer="anew")
     pf.override("iov-pf")
