@@ -80,9 +80,7 @@ def test_vfs_must_have_routing_ids_of_their_own(
 
 
 @pytest.mark.row("SR-05")
-def test_offset_and_stride_are_read_anew_whenever_the_number_of_vfs_is_written(
-    found: Found, device: SiovDevice
-) -> None:
+def test_offset_and_stride_are_read_anew_after_each_write_of_the_number(found: Found, device: SiovDevice) -> None:
     config = device.config
     at = config.register("sriov_num_vfs").offset
     since = device.log.mark()

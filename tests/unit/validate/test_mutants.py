@@ -136,7 +136,8 @@ def test_every_mutant_says_what_it_breaks_and_which_tests_are_likely_to_notice(s
     for one in there:
         assert one.subject, one.name
         assert one.first is not None, one.name
-        assert (paths.data_root() / one.first.partition("::")[0]).exists(), one.name
+        file, _, test = one.first.partition("::")
+        assert f"def {test}" in (paths.data_root() / file).read_text(encoding="utf-8"), one.name
     assert len({one.path.read_text() for one in there}) == len(there)
 
 
