@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.text import Text
@@ -50,9 +50,11 @@ def _plain(item: Any) -> dict[str, Any]:
 
 
 def _nested(value: Any) -> Any:
-    if isinstance(value, Siov):
-        return {"address": value.address, **value.members}
-    return dataclasses.asdict(value) if isinstance(value, Sriov) else value
+    return _numbers(value) if isinstance(value, Sriov | Siov) else value
+
+
+def _numbers(of: Sriov | Siov) -> Mapping[str, int]:
+    return of.members if isinstance(of, Siov) else dataclasses.asdict(of)
 
 
 def _functions(buses: list[PciBus], functions: list[PciFunction]) -> Tree:
@@ -82,9 +84,9 @@ def _line(one: PciFunction) -> str:
 def _details(one: PciFunction) -> Iterator[str]:
     if one.physfn is not None:
         yield f"physfn {one.physfn}"
-    for name, numbers in (("sriov", one.sriov), ("siov", one.siov)):
-        if numbers is not None:
-            yield f"{name}: {', '.join(f'{field} {value}' for field, value in dataclasses.asdict(numbers).items())}"
+    for name, kept in (("sriov", one.sriov), ("siov", one.siov)):
+        if kept is not None:
+            yield f"{name}: {', '.join(f'{field} {value}' for field, value in _numbers(kept).items())}"
 
 
 def _drivers(drivers: list[PciDriver]) -> Tree:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -63,14 +63,9 @@ def traced(guest: Guest, symbol: str, *, argument: int | None = None, result: bo
         probe += f" {name}={fetched}:s32" if fetched else ""
         line += rf" {name}=(-?[0-9]{{1,10}})" if fetched else "()"
     guest.write(_EVENTS, f"{probe}\n")
-    try:
+    with _ending(lambda: _forget(guest, event)):
         guest.write(f"{_TRACEFS}/events/iov/{event}/enable", "1")
         yield Trace(guest, re.compile(f"{line}$"))
-    except BaseException:
-        with suppress(GuestFailure):  # the guest may be beyond listening: what went wrong first counts
-            _forget(guest, event)
-        raise
-    _forget(guest, event)
 
 
 class Freed:
@@ -95,12 +90,21 @@ def freed(guest: Guest, address: int) -> Iterator[Freed]:
     event = f"{_TRACEFS}/events/kmem/kfree"
     guest.write(f"{event}/filter", f"ptr == {address:#x}\n")
     watched = Freed(guest)
-    guest.write(f"{event}/enable", "1")
-    try:
+    with _ending(lambda: guest.write(f"{event}/enable", "0")):
+        guest.write(f"{event}/enable", "1")
         yield watched
-    finally:
-        with suppress(GuestFailure):  # the guest may be beyond listening: what went wrong first counts
-            guest.write(f"{event}/enable", "0")
+
+
+@contextmanager
+def _ending(end: Callable[[], None]) -> Iterator[None]:
+    """End an event with the block; where that went wrong the guest may be beyond listening, and what did so counts."""
+    try:
+        yield
+    except BaseException:
+        with suppress(GuestFailure):
+            end()
+        raise
+    end()
 
 
 def _lines(guest: Guest) -> list[str]:

@@ -34,9 +34,8 @@ class Sriov:
 
 @dataclass(frozen=True)
 class Siov:
-    """What a kernel with SIOV keeps of a PF: `struct pci_siov`, at `address`, whose members are still in flux."""
+    """What a kernel with SIOV keeps of a PF: `struct pci_siov`, whose members are still in flux."""
 
-    address: int
     members: Mapping[str, int]
 
     def __getitem__(self, name: str) -> int:
@@ -132,4 +131,4 @@ def _sriov(pointer: Object) -> Sriov:
 def _siov(pointer: Object) -> Siov:
     read = pointer[0].read_()
     values = {member.name: read.member_(member.name).value_() for member in read.type_.members if member.name}
-    return Siov(pointer.value_(), {name: value for name, value in values.items() if isinstance(value, int)})
+    return Siov({name: value for name, value in values.items() if isinstance(value, int)})

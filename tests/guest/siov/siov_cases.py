@@ -15,7 +15,7 @@ from harness.device.siov import SiovDevice
 from harness.errors import GuestFailure
 from harness.guest.guest import Guest
 from harness.guest.introspect.failures import CannotIntrospect
-from harness.guest.pci import Function
+from harness.guest.pci import Bdf, Function
 from harness.machine.machine import Machine
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 BEYOND_ITS_BUS = {"total_sdis": 512, "first_sdi_offset": 256, "sdi_stride": 1}
 """SDIs whose routing IDs lie on the two buses after the PF's."""
+PCI_BRIDGE = 0x0604
+"""Class and subclass: PCI_CLASS_BRIDGE_PCI (include/linux/pci_ids.h)."""
 BUS_NUMBERS = 0x18
 """Primary, Secondary and Subordinate Bus Number of a bridge (PCI-to-PCI Bridge Architecture Specification, 3.2.5)."""
 _LAYOUT = struct.Struct("<IIHBBHH")
@@ -74,10 +76,15 @@ def sriov_attributes(function: Function) -> set[str]:
 def declare(guest: Guest, pf: Function, device: SiovDevice, sdis: Sdis, status: int = 0) -> None:
     """Have the device say something else of its SDIs, and the kernel find it anew."""
     pf.remove()
+    say(device, sdis)
+    device.config["siov_status"] = status
+    guest.rescan()
+
+
+def say(device: SiovDevice, sdis: Sdis) -> None:
+    """Have the device say something else of its SDIs, to whoever reads the capability from now on."""
     config = device.config
     config["siov_total_sdis"], config["siov_first_sdi_offset"], config["siov_sdi_stride"] = sdis
-    config["siov_status"] = status
-    guest.rescan()
 
 
 def kept(introspection: KernelState, function: Function) -> PciFunction:
@@ -91,17 +98,30 @@ def kept(introspection: KernelState, function: Function) -> PciFunction:
     return found
 
 
-def only_port(guest: Guest) -> Function:
-    """Give the port behind which there is something."""
+def pointer(introspection: KernelState, function: Function) -> int:
+    """Give where the kernel keeps what it does of the SDIs of a function, which must be a PF by SIOV."""
+    found = kept(introspection, function)
+    if found.siov is None or not found.siov_pointer:
+        raise GuestFailure(f"the kernel keeps nothing of the SDIs of {function.bdf}")
+    return found.siov_pointer
+
+
+def found_without_numbers(guest: Guest) -> tuple[Function, Function]:
+    """Have the kernel find the one port with a function behind it anew, without bus numbers: it is to give it some.
+
+    Gives the port, and the function.
+    """
     (port,) = {one.upstream for one in guest.functions() if one.upstream is not None}
-    return port
-
-
-def found_without_numbers(guest: Guest, port: Function) -> None:
-    """Have the kernel find a port anew, with all below it, that has no bus numbers: it is to give it some."""
     port.write_config(BUS_NUMBERS, bytes(3))
     port.remove()
     guest.rescan()
+    (function,) = [one for one in guest.functions() if one.upstream == port]
+    return port, function
+
+
+def bridges(guest: Guest) -> dict[Bdf, tuple[int, int, int]]:
+    """Give the bus numbers of each bridge: primary, secondary, subordinate."""
+    return {one.bdf: one.buses for one in guest.functions() if one.class_code >> 8 == PCI_BRIDGE}
 
 
 def knows_siov(machine: Machine) -> bool:

@@ -8,7 +8,7 @@ finds it with the function, anew. VFs never appear, so that none is enabled here
 from __future__ import annotations
 
 import pytest
-from siov_cases import declare, found_without_numbers, kept, only_port, sriov_attributes
+from siov_cases import declare, found_without_numbers, kept, pointer, say, sriov_attributes
 from siov_model import Sdis
 
 from harness.device.siov import SiovDevice
@@ -69,10 +69,8 @@ def test_removed_both_are_forgotten_and_found_again_both_are_there(
     device.show_sriov()
     declare(guest, pf, device, BOTH)
     for _ in range(3):
-        known = kept(introspection, pf)
-        assert known.siov is not None
-        assert known.sriov_pointer
-        with freed(guest, known.siov.address) as siov:
+        assert kept(introspection, pf).sriov_pointer
+        with freed(guest, pointer(introspection, pf)) as siov:
             pf.remove()
             assert siov.happened
         guest.rescan()
@@ -104,10 +102,7 @@ def test_a_reset_leaves_both_as_they_were(
 @pytest.mark.parametrize("sdis", [Sdis(4, 1, 1), Sdis(256, 0x100, 1), Sdis(512, 0x100, 1), Sdis(700, 0x100, 1)])
 def test_buses_for_vfs_and_for_sdis_are_the_same_buses(guest: Guest, device: SiovDevice, sdis: Sdis) -> None:
     device.show_sriov()
-    config = device.config
-    config["siov_total_sdis"], config["siov_first_sdi_offset"], config["siov_sdi_stride"] = sdis
-    port = only_port(guest)
-    found_without_numbers(guest, port)
-    (function,) = [one for one in guest.functions() if one.upstream == port]
+    say(device, sdis)
+    port, function = found_without_numbers(guest)
     of_vfs = Sdis(512, 0x100, 1).last_bus(function.bdf.routing_id)  # VFs are numbered as SDIs are
     assert port.buses[1:] == (function.bdf.bus, max(of_vfs, sdis.last_bus(function.bdf.routing_id)))

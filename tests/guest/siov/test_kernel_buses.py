@@ -11,7 +11,7 @@ from errno import ENOSYS
 from itertools import pairwise
 
 import pytest
-from siov_cases import BEYOND_ITS_BUS, found_without_numbers, kept, only_port, the_capability
+from siov_cases import BEYOND_ITS_BUS, bridges, found_without_numbers, kept, pointer, say, the_capability
 from siov_model import Sdis
 
 from harness.device.siov import SiovDevice
@@ -19,7 +19,7 @@ from harness.errors import GuestFailure
 from harness.guest.agent import raises_errno
 from harness.guest.guest import Guest
 from harness.guest.introspect.state import KernelState
-from harness.guest.pci import Bdf, Function
+from harness.guest.pci import Function
 from harness.guest.tracing import freed
 from harness.machine.machine import Machine
 
@@ -45,10 +45,6 @@ def port_above(function: Function) -> Function:
     if above is None:
         raise GuestFailure(f"{function} is on a root bus")
     return above
-
-
-def bridges(guest: Guest) -> dict[Bdf, tuple[int, int, int]]:
-    return {one.bdf: one.buses for one in guest.functions() if one.class_code >> 8 == 0x0604}
 
 
 def sdis_of(device: SiovDevice) -> Sdis:
@@ -88,11 +84,8 @@ def check_stays(guest: Guest) -> None:
 def test_a_port_without_numbers_gets_what_the_sdis_behind_it_need(
     guest: Guest, device: SiovDevice, introspection: KernelState, sdis: Sdis
 ) -> None:
-    config = device.config
-    config["siov_total_sdis"], config["siov_first_sdi_offset"], config["siov_sdi_stride"] = sdis
-    port = only_port(guest)
-    found_without_numbers(guest, port)
-    (function,) = [one for one in guest.functions() if one.upstream == port]
+    say(device, sdis)
+    port, function = found_without_numbers(guest)
     _, secondary, subordinate = port.buses
     assert function.bdf.bus == secondary
     assert subordinate == sdis.last_bus(function.bdf.routing_id)
@@ -223,9 +216,7 @@ def test_pfs_of_both_kinds_on_one_bus_leave_each_other_alone(
     with raises_errno(ENOSYS):
         igb.numvfs = 2
     assert (igb.numvfs, igb.vfs) == (0, [])
-    memory_of = kept(introspection, siov).siov
-    assert memory_of is not None
-    with freed(guest, memory_of.address) as memory:
+    with freed(guest, pointer(introspection, siov)) as memory:
         siov.remove()
         assert memory.happened  # and so nothing of igb's refers to it, as to the first PF of its bus
     assert kept(introspection, igb).is_physfn

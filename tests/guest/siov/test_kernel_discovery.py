@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from siov_cases import declare, kept, the_capability
+from siov_cases import declare, kept, sriov_attributes, the_capability
 from siov_model import Sdis
 
 from harness.device.device import CONFIG
@@ -50,7 +50,7 @@ def test_a_function_with_sdis_is_a_pf_by_siov_alone(
     assert found.siov is not None
     assert [found.siov[name] for name in ("total_SDIs", "offset", "stride")] == [*sdis]
     assert found.siov["pos"] == device.config.register("siov_header").offset
-    assert not [name for name in pf.attributes() if name.startswith("sriov")]
+    assert sriov_attributes(pf) == set()
 
 
 @pytest.mark.row("SI-04", "SI-07", "SI-08")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from errno import ENODEV, ENOSYS
 
 import pytest
-from siov_cases import BEYOND_ITS_BUS, declare, kept
+from siov_cases import BEYOND_ITS_BUS, declare, kept, pointer
 from siov_model import Sdis
 
 from harness.device.capabilities import SIOV_SIZE
@@ -44,9 +44,7 @@ def test_removed_and_found_again_it_is_kept_as_before(guest: Guest, pf: Function
 @pytest.mark.machine("siov")
 def test_what_was_kept_of_a_removed_function_is_freed(guest: Guest, pf: Function, introspection: KernelState) -> None:
     for _ in range(3):
-        siov = kept(introspection, pf).siov
-        assert siov is not None
-        with freed(guest, siov.address) as memory:
+        with freed(guest, pointer(introspection, pf)) as memory:
             pf.remove()
             assert memory.happened
         guest.rescan()
@@ -83,9 +81,7 @@ def test_a_function_level_reset_changes_nothing_of_what_is_kept(
 def test_of_a_function_that_is_unplugged_nothing_is_kept(
     guest: Guest, machine: Machine, pf: Function, introspection: KernelState
 ) -> None:
-    siov = kept(introspection, pf).siov
-    assert siov is not None
-    with freed(guest, siov.address) as memory:
+    with freed(guest, pointer(introspection, pf)) as memory:
         machine.unplug("siov0")
         assert memory.happened
     machine.plug("siov0")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from siov_cases import BEYOND_ITS_BUS, capability, knows_siov, sriov_attributes, the_capability
+from siov_cases import BEYOND_ITS_BUS, bridges, capability, knows_siov, sriov_attributes, the_capability
 
 from harness.device.log import Kind
 from harness.device.siov import SiovDevice
@@ -18,10 +18,6 @@ ROOT_COMPLEX_INTEGRATED_ENDPOINT = 0x9  # Device/Port Type, PCI Express Base Spe
 def port_type(pf: Function, device: SiovDevice) -> int:
     at = device.config.register("express_capabilities").offset
     return int.from_bytes(pf.config(at, 2), "little") >> 4 & 0xF
-
-
-def bridges(guest: Guest) -> dict[str, tuple[int, int, int]]:
-    return {str(one.bdf): one.buses for one in guest.functions() if int(one.read("class"), 16) >> 8 == 0x0604}
 
 
 def buses_are_firmwares(guest: Guest) -> None:

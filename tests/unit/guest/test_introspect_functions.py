@@ -74,7 +74,8 @@ def test_a_pf_of_a_kernel_without_siov_has_its_numbers_by_their_names() -> None:
 def test_a_pf_with_siov_alone_has_no_sriov_whatever_that_pointer_holds() -> None:
     found = Kernel(*WITH_SIOV).function(is_physfn=1, is_sriov=0, is_siov=1, sriov=GARBAGE, siov=BASE + SIOV)
     assert (found.is_physfn, found.is_sriov, found.is_siov, found.sriov) == (True, False, True, None)
-    assert found.siov == Siov(BASE + SIOV, {"pos": 200, "total_SDIs": 201, "dev": 202})
+    assert found.siov == Siov({"pos": 200, "total_SDIs": 201, "dev": 202})
+    assert found.siov_pointer == BASE + SIOV
 
 
 def test_a_pf_with_both_has_both() -> None:
