@@ -18,7 +18,7 @@ BUILD_TOOLS := $(if $(filter debian-%,$(KERNEL)),,.ci/install-build-tools)
 # There is no packaged kernel with SIOV.
 SIOV := $(if $(filter debian-%,$(KERNEL)),,siov)
 
-.PHONY: help setup demo test lint unit device kernel guest siov wheel bench fuzz clean
+.PHONY: help setup demo test lint unit device kernel guest siov overlay wheel bench fuzz qemu clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -55,12 +55,22 @@ kernel: $(READY)  ## build the kernel that the tests run, or fetch it (KERNEL=7.
 	@$(BUILD_TOOLS)
 	$(BIN)/harness provision --kernel $(KERNEL)
 
+qemu: $(READY)  ## build the QEMU with the configuration-space overlay
+	@.ci/install-build-tools qemu
+	$(BIN)/harness provision qemu --overlay
+
 guest: kernel  ## tests in guests (JOBS=2: in two workers; KERNEL=debian-6.12: on that kernel)
 	$(BIN)/harness test tests/guest --kernel $(KERNEL) -n $(JOBS) --junit $(REPORTS)/guest.xml
 
 siov: $(READY)  ## tests of SIOV in the kernel, in guests with 7.3-siov
 	@.ci/install-build-tools
 	$(BIN)/harness test $(sort $(wildcard tests/guest/siov/test_kernel_*.py)) --kernel 7.3-siov -n $(JOBS) --junit $(REPORTS)/siov.xml
+
+# On the kernel with SIOV, where there is one to build: it shows all that others do, and more.
+overlay: qemu  ## tests that overlay configuration space, on the QEMU that can
+	@$(BUILD_TOOLS)
+	$(BIN)/python -m pytest tests/device/test_overlay.py --qemu overlay --junitxml=$(REPORTS)/device-overlay.xml
+	$(BIN)/harness test $(sort $(wildcard tests/guest/*/test_overlaid_*.py)) --qemu overlay --kernel $(if $(SIOV),7.3-siov,$(KERNEL)) -n $(JOBS) --junit $(REPORTS)/overlay.xml
 
 # The wheel, installed into a venv of its own outside the checkout, runs one guest test from what it carries.
 wheel: $(READY)  ## a test from the wheel, installed elsewhere

@@ -22,6 +22,8 @@ from harness.errors import UsageError, unknown
 PROJECT_FILE = Path("iov-harness.toml")
 ENV_PREFIX = "IOV_HARNESS_"
 
+_BUILT_QEMU = Path("overlay")
+"""What is no path of a QEMU, but the one that is built here."""
 _PATHS = ("modules", "qemu", "cache_dir")
 
 
@@ -49,6 +51,10 @@ def _listed(value: Any) -> Any:
     return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
 
 
+def _qemu(path: Path) -> Path:
+    return path if path == _BUILT_QEMU else _absolute(path)
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
@@ -61,8 +67,8 @@ class Settings(BaseSettings):
         "debian-6.12", description="kernel by name, or by path (anything with a '/')"
     )
     modules: AbsolutePath | None = Field(None, description="folder of the modules of a kernel given by path")
-    qemu: AbsolutePath | None = Field(
-        None, description="QEMU binary to use instead of the host's or the provisioned one"
+    qemu: Annotated[Path, AfterValidator(_qemu)] | None = Field(
+        None, description="QEMU binary to use instead of the host's or the provisioned one, or overlay: our own build"
     )
     accel: Accel = Field(Accel.AUTO, description="accelerator: auto, tcg or kvm")
     profile_dir: Annotated[tuple[AbsolutePath, ...], BeforeValidator(_listed), NoDecode] = Field(
@@ -131,6 +137,8 @@ def _based(name: str, value: Any, folder: Path) -> Any:
 
 
 def _placed(path: Any, folder: Path) -> Any:
+    if path == str(_BUILT_QEMU):
+        return path
     return str(folder / path) if isinstance(path, str) and not path.startswith("~") else path
 
 

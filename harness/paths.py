@@ -44,6 +44,11 @@ def modules() -> Path:
     return data_root() / "guest-images" / "modules"
 
 
+def overlay() -> Path:
+    """Give the folder of the device that is compiled into QEMU."""
+    return data_root() / "qemu-configs" / "overlay"
+
+
 def docs() -> Path:
     """Give the folder of the documents, whose examples are tested."""
     return data_root() / "docs"

@@ -17,7 +17,7 @@ from harness import config
 from harness.cli import flags, output
 from harness.errors import CouldNotRun, HarnessError
 from harness.machine.parts import Store
-from harness.provision import apt
+from harness.provision import apt, ccache
 from harness.provision import kernel as kernels
 from harness.provision import qemu as qemus
 from harness.provision.cache import Entry
@@ -150,8 +150,8 @@ def _kernel_build() -> Finding:
     except HarnessError as error:
         found, _, remedy = str(error).partition("; ")
         return Finding("kernel build", ok=True, found=f"{found} (Debian's kernels need no compiler)", remedy=remedy)
-    ccache = "with ccache" if tools.has_ccache() else "without ccache"
-    return Finding("kernel build", ok=True, found=f"{tools.version(NATIVE)}, {ccache}")
+    remembering = "with ccache" if ccache.has_ccache() else "without ccache"
+    return Finding("kernel build", ok=True, found=f"{tools.version(NATIVE)}, {remembering}")
 
 
 def _kernel(store: Store, name: str, recipe: Recipe | BuildRecipe) -> Finding:

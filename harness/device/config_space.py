@@ -77,7 +77,7 @@ class ConfigSpace(Bank):
         bars = bars or {}
         self.capabilities: tuple[Placed, ...] = tuple(layout.placed(capabilities))
         first = next((one.at for one in self.capabilities if not one.capability.is_extended), 0)
-        super().__init__(layout.END, _header(identity, first), "configuration space")
+        super().__init__(layout.END, header(identity, first), "configuration space")
         for index, bar in bars.items():
             bar.check(index, set(bars) - {index})
             rw = ~(bar.size - 1) & (1 << bar.width) - 1
@@ -121,7 +121,8 @@ class ConfigSpace(Bank):
             raise LayoutError(f"MSI-X table and pending bits overlap in BAR {bar}")
 
 
-def _header(identity: Identity, first_capability: int) -> Iterable[Register]:
+def header(identity: Identity, first_capability: int) -> Iterable[Register]:
+    """Give the registers of a type 0 header, but for its BARs."""
     yield Register("vendor_id", 0x00, 2, identity.vendor_id)
     yield Register("device_id", 0x02, 2, identity.device_id)
     yield Register("command", 0x04, 2, rw=0x0547)  # I/O, memory, master, parity, SERR#, INTx disable

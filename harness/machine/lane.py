@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.deadline import Deadline, DeadlineExpired
 from harness.device.device import Device
+from harness.device.overlay import QOM_TYPE
 from harness.errors import UsageError
 from harness.machine import devices
 from harness.qemu import runtime
@@ -52,23 +53,28 @@ class Lane:
 
 
 @contextmanager
-def running(qemu: Path, served: Sequence[Device], **properties: object) -> Iterator[Lane]:
+def running(
+    qemu: Path, served: Sequence[Device], *, overlays: Sequence[Mapping[str, object]] = (), **properties: object
+) -> Iterator[Lane]:
     """Start a QEMU with these devices, each behind a root port of its own; both end with the block.
 
-    `properties` are further ones of vfio-user-pci, an underscore standing for a dash. Raises `ModelFailed` where a
+    `properties` are further ones of vfio-user-pci, an underscore standing for a dash; their ids are `device0` and so
+    on, for the `overlays` (properties of iov-overlay) that there are. Raises `ModelFailed` where a
     model is wrong, whatever came of that; `QemuDied` where QEMU does not start, or has ended when the block ends.
     """
     if len(served) > _MOST_PORTS:
         raise UsageError(f"{len(served)} devices: a lane has {_MOST_PORTS} root ports")
     try:
-        with _started(qemu, served, properties) as lane:
+        with _started(qemu, served, overlays, properties) as lane:
             yield lane
     finally:  # also when all threads of the devices have ended
         devices.check(served)
 
 
 @contextmanager
-def _started(qemu: Path, served: Sequence[Device], properties: Mapping[str, object]) -> Iterator[Lane]:
+def _started(
+    qemu: Path, served: Sequence[Device], overlays: Sequence[Mapping[str, object]], properties: Mapping[str, object]
+) -> Iterator[Lane]:
     process = QemuProcess(the_loop(), lambda _: None)
     with ExitStack() as stack:
         folder = stack.enter_context(runtime.private_folder())
@@ -79,7 +85,8 @@ def _started(qemu: Path, served: Sequence[Device], properties: Mapping[str, obje
         with qemus:
             channel = ["-chardev", f"socket,id=qtest,fd={qemus.fileno()}", "-qtest", "chardev:qtest"]
             stack.callback(process.kill)
-            argv = [str(qemu), *_OPTIONS, *channel, *_devices(len(served), folder, properties)]
+            behind = (*_overlays(overlays), *_devices(len(served), folder, properties))
+            argv = [str(qemu), *_OPTIONS, *channel, *behind]
             process.start(argv, [qemus.fileno()], Deadline(_START_TIMEOUT, "QEMU's start"))
         runtime.note_pid(folder, process.pid)
         try:
@@ -91,13 +98,18 @@ def _started(qemu: Path, served: Sequence[Device], properties: Mapping[str, obje
             raise (lost if ended is None else QemuDied(str(ended))) from lost
 
 
+def _overlays(overlays: Sequence[Mapping[str, object]]) -> Iterator[str]:
+    for number, one in enumerate(overlays):
+        yield from ("-object", json.dumps({"qom-type": QOM_TYPE, "id": f"overlay{number}", **one}))
+
+
 def _devices(count: int, folder: Path, properties: Mapping[str, object]) -> Iterator[str]:
     further = {name.replace("_", "-"): value for name, value in properties.items()}
     for number in range(count):
         place = {"bus": "pcie.0", "addr": f"{_FIRST_PORT + number:x}", "chassis": number + 1, "slot": number + 1}
         path = {"type": "unix", "path": str(_socket(folder, number))}
         yield from ("-device", json.dumps({"driver": "pcie-root-port", "id": f"rp{number}", **place}))
-        client = {"driver": "vfio-user-pci", "bus": f"rp{number}", "socket": path, **further}
+        client = {"driver": "vfio-user-pci", "id": f"device{number}", "bus": f"rp{number}", "socket": path, **further}
         yield from ("-device", json.dumps(client))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.deadline import Deadline, DeadlineExpired
 from harness.device import models
 from harness.device.device import Device
+from harness.device.overlay import Overlay
 from harness.errors import CouldNotRun, GuestFailure, MachineLost, Stage, UsageError
 from harness.guest import agent
 from harness.guest.console import Console
@@ -24,6 +25,8 @@ from harness.guest.ssh import GuestLost, GuestTimeout, Session
 from harness.machine import checkpoint, devices, introspection, plugging, record, sockets, topology
 from harness.machine.checkpoint import Checkpoint, NotMigrated
 from harness.machine.health import Health
+from harness.machine.overlays import Overlays
+from harness.machine.parts import without_overlay
 from harness.machine.spec import Spec
 from harness.qemu import options, runtime
 from harness.qemu.hotplug import Plug
@@ -77,6 +80,7 @@ class Machine:
         self._folder: Path | None = None
         self._wiring = Wiring.by_hand()
         self._attached: dict[str, Plug] = {}
+        self._overlays: Overlays | None = None
         self._link: Link | None = None
         self._stack = ExitStack()
         self._started = 0.0
@@ -147,6 +151,22 @@ class Machine:
             self._connect(deadline)
             self.health.connected()
             plugging.plug(self.qmp, self.guest, self.spec.plugs(self._wiring), deadline, self._reached)
+
+    def overlay(self, device: str, vf: int | None = None) -> Overlay:
+        """Give what changes what the guest sees of a function's configuration space: a device's, or a VF's of a PF.
+
+        It shows nothing by itself. Raises `UsageError` where QEMU has no such device, or no overlays.
+        """
+        return self.overlays.get(device, vf)
+
+    @property
+    def overlays(self) -> Overlays:
+        """All overlays of the machine's functions; raises `UsageError` where QEMU has none."""
+        if not self.spec.parts.qemu.has_overlay:
+            raise UsageError(without_overlay(self.spec.parts.qemu))
+        if self._overlays is None:
+            self._overlays = Overlays(self.qmp, self.spec.plugs(self._wiring))
+        return self._overlays
 
     def plug(self, name: str, timeout: float = _PLUG_TIMEOUT) -> None:
         """Plug a device of the profile, or one that was attached, in again; waits until the guest has finished with it.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config import Settings
+from harness.device.overlay import QOM_TYPE
 from harness.errors import UsageError
 from harness.provision import guest_module, initramfs, kernel, keys, qemu
 from harness.provision.apt import AptRoot
@@ -57,9 +58,18 @@ class Store:
     def qemu(self, *, refresh: bool = False) -> Qemu:
         """Give the QEMU of the settings, or one that has what all built-in profiles need."""
         required = self.required_devices()
+        if self.settings.qemu == qemu.OVERLAY:
+            return self.overlay_qemu(refresh=refresh)
         if self.settings.qemu is not None:
             return qemu.ask(self.settings.qemu, required, "given by --qemu")
         return qemu.provide(self.cache, self.apt, required, refresh=refresh)
+
+    def overlay_qemu(self, *, tree: Path | None = None, sanitize: bool = False, refresh: bool = False) -> Qemu:
+        """Give a QEMU with the configuration-space overlay, from the folder `tree` or the distribution's source."""
+        return qemu.provide_overlay(
+            self.cache, self.apt, self.settings.debian_mirror, self.required_devices(),
+            tree=tree, sanitize=sanitize, refresh=refresh,
+        )  # fmt: skip
 
     def required_devices(self) -> Mapping[str, frozenset[str]]:
         """Give the devices and properties that the built-in profiles need of QEMU."""
@@ -83,7 +93,7 @@ class Store:
         What the user gave is looked at, and held against what `profile` needs, before anything is fetched.
         """
         choice = accel.choose(self.settings.accel)
-        given = self.qemu() if self.settings.qemu is not None else None
+        given = self.qemu(refresh=refresh) if self.settings.qemu is not None else None
         if given is not None and profile is not None:
             _check_qemu(given, profile)
         image = self.kernel(refresh=refresh)
@@ -110,12 +120,24 @@ class Store:
 
 
 def _check_qemu(binary: Qemu, profile: Profile) -> None:
+    if needs_overlay(profile) and not binary.has_overlay:
+        raise UsageError(f"profile {profile.name}: {without_overlay(binary)}")
     asked = qemu.ask(binary.path, profile.requires.devices, binary.origin)
     missing = asked.lacks(profile.requires.devices)
     if missing:
         raise UsageError(
             f"QEMU {asked.version} ({asked.path}) lacks {', '.join(missing)}, which profile {profile.name} needs"
         )
+
+
+def needs_overlay(profile: Profile) -> bool:
+    """Tell whether a profile has configuration-space overlays, which only a QEMU of our own build knows."""
+    return QOM_TYPE in profile.requires.objects
+
+
+def without_overlay(binary: Qemu) -> str:
+    """Say of a QEMU without the overlay that it is one, and how to come by another."""
+    return f"QEMU {binary.version} ({binary.origin}) has no {QOM_TYPE}: make qemu, then --qemu {qemu.OVERLAY}"
 
 
 def _check_kernel(image: Kernel, profile: Profile) -> None:

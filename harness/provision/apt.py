@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from harness.errors import CouldNotRun
-from harness.provision.cache import PACKAGE_LISTS, Cache, explained
+from harness.provision.cache import PACKAGE_LISTS, SOURCE_LISTS, Cache, explained
 from harness.provision.progress import Advance
 
 SUITES = ("trixie", "trixie-backports")
@@ -27,6 +27,20 @@ _KEYRINGS = (
 )
 _RELEASE_FILE = re.compile(r"^'(.+)/dists/(.+)/InRelease' ", re.MULTILINE)
 """A line of `apt-get update --print-uris`: mirror and suite."""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """What the private apt knows packages from: of which kind they are (`deb`, `deb-src`), and of which suites."""
+
+    folder: str
+    kind: str
+    suites: tuple[str, ...]
+
+
+BINARIES = Lists(PACKAGE_LISTS, "deb", SUITES)
+SOURCES = Lists(SOURCE_LISTS, "deb-src", (*SUITES, "sid"))
+"""sid too: what is newest in the other suites is listed there, but the mirror may not have the files."""
 
 
 class FetchFailed(CouldNotRun):
@@ -45,9 +59,10 @@ class Package:
 class AptRoot:
     """The private apt; its lists are fetched once per process, when first needed."""
 
-    def __init__(self, cache: Cache, mirror: str | None = None) -> None:
+    def __init__(self, cache: Cache, mirror: str | None = None, lists: Lists = BINARIES) -> None:
         self._cache = cache
-        self._root = cache.root / PACKAGE_LISTS
+        self._lists = lists
+        self._root = cache.root / lists.folder
         self._mirror = mirror
         self._environment: Mapping[str, str] | None = None
 
@@ -72,7 +87,7 @@ class AptRoot:
             command = ["apt-get", "-qq", "-t", suite, "download", *names]
         read, write = os.pipe()
         options = ["-o", f"Dir::Cache::Archives={to}", "-o", f"APT::Status-Fd={write}"]
-        with self._cache.locked(PACKAGE_LISTS), tempfile.TemporaryFile("w+", errors="replace") as said:
+        with self._cache.locked(self._lists.folder), tempfile.TemporaryFile("w+", errors="replace") as said:
             process = subprocess.Popen(
                 [*command, *options], env=self._environment, cwd=to, pass_fds=[write],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said,  # no pipe: it would fill while the other is read
@@ -88,9 +103,23 @@ class AptRoot:
             raise self._failure(f"cannot fetch {' '.join(names)} from {suite}", output)
         return [_package(path) for path in sorted(to.glob("*.deb"))]
 
-    def _run(self, command: Sequence[str]) -> str:
+    def source_versions(self, name: str) -> list[str]:
+        """Give the versions of a source package that the lists have, the newest upstream version first."""
+        listed = self._run(["apt-cache", "showsrc", "--only-source", name]).splitlines()
+        versions = {line.removeprefix("Version: ") for line in listed if line.startswith("Version: ")}
+        return sorted(versions, key=upstream, reverse=True)
+
+    def download_source(self, name: str, version: str, to: Path) -> list[Path]:
+        """Fetch the files of a source package into the folder `to`; raises `FetchFailed`.
+
+        Their digests are those of the lists, which the archive has signed.
+        """
+        self._run(["apt-get", "-qq", "source", "--download-only", f"{name}={version}"], at=to)
+        return sorted(to.iterdir())
+
+    def _run(self, command: Sequence[str], *, at: Path | None = None) -> str:
         self._prepare()
-        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False, cwd=at)
         if done.returncode != 0:
             raise self._failure(f"{command[0]} failed", done.stderr)
         return done.stdout
@@ -99,13 +128,14 @@ class AptRoot:
         """Write the configuration and fetch the lists, once, or again where they were pruned; raises `CouldNotRun`."""
         if self._environment is not None and self._root.exists():
             return
-        with self._cache.locked(PACKAGE_LISTS):
+        with self._cache.locked(self._lists.folder):
             self._environment = self._updated()
 
     def _updated(self) -> Mapping[str, str]:
         try:
             mirror = self._mirror or _host_mirror()
-            environment = {**os.environ, "LC_ALL": "C.UTF-8", "APT_CONFIG": str(_configure(self._root, mirror))}
+            configuration = _configure(self._root, mirror, self._lists)
+            environment = {**os.environ, "LC_ALL": "C.UTF-8", "APT_CONFIG": str(configuration)}
             os.utime(self._root)
         except FileNotFoundError as error:
             if error.filename not in ("apt-get", "apt-config"):
@@ -116,7 +146,8 @@ class AptRoot:
         except OSError as error:
             raise explained(error, self._cache.root) from error
         command = ["apt-get", "-qq", "-o", "APT::Update::Error-Mode=any", "update"]
-        with self._cache.progress.task(f"package lists of Debian {SUITES[0]}"):
+        what = "package lists" if self._lists is BINARIES else "lists of source packages"
+        with self._cache.progress.task(f"{what} of Debian {SUITES[0]}"):
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise self._failure(f"cannot fetch Debian's package lists from {mirror}", done.stderr)
@@ -129,6 +160,12 @@ class AptRoot:
             f"{what}: {_reason(output)} (is the network up? the mirror comes from this machine's apt configuration, "
             "or from the setting debian_mirror)"
         )
+
+
+def upstream(version: str) -> tuple[int, ...]:
+    """Give the numbers of the upstream part of a package's version: 11, 1 and 3 of `1:11.1.3+ds-1~bpo13+1`."""
+    plain = re.match(r"(?:\d+:)?([\d.]+)", version)
+    return tuple(int(number) for number in plain[1].split(".") if number) if plain else ()
 
 
 def keyring() -> Path | None:
@@ -185,14 +222,16 @@ def _of_host(*command: str) -> str:
     return done.stdout
 
 
-def _configure(root: Path, mirror: str) -> Path:
+def _configure(root: Path, mirror: str, lists: Lists) -> Path:
     keys = keyring()
     if keys is None:
         raise CouldNotRun("Debian's archive keys are not on this machine: apt-get install debian-archive-keyring")
     for folder in ("etc/parts", "state/lists/partial", "cache/archives/partial"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     (root / "status").touch()
-    sources = f"Types: deb\nURIs: {mirror}\nSuites: {' '.join(SUITES)}\nComponents: main\nSigned-By: {keys}\n"
+    sources = (
+        f"Types: {lists.kind}\nURIs: {mirror}\nSuites: {' '.join(lists.suites)}\nComponents: main\nSigned-By: {keys}\n"
+    )
     (root / "etc/debian.sources").write_text(sources, encoding="utf-8")
     configuration = root / "etc/apt.conf"
     configuration.write_text(

@@ -26,8 +26,8 @@ from harness.errors import CouldNotRun
 from harness.provision.progress import Progress
 
 SEAL = "entry.json"
-PACKAGE_LISTS = "apt"
-"""The private apt's folder, and the lock under which apt writes: no sealed entry, but listed and pruned as one."""
+PACKAGE_LISTS, SOURCE_LISTS = "apt", "apt-sources"
+"""The folders of the private apts, and the locks under which they write: no sealed entries, but listed as such."""
 BUILDS = "builds"
 """The folder of what is worked on in place and kept for the next time: source trees, build folders, ccache's own."""
 _DRAFT = ".draft-"
@@ -172,13 +172,13 @@ class Cache:
 
     def _in_place(self) -> list[Entry]:
         """Give what is no sealed entry, but is listed and pruned as one."""
-        lists = self.root / PACKAGE_LISTS
+        lists = {self.root / PACKAGE_LISTS: "package lists", self.root / SOURCE_LISTS: "lists of source packages"}
         builds = sorted((self.root / BUILDS).glob("*"))
-        labels = {lists: "package lists", **{folder: f"working folder {folder.name}" for folder in builds}}
+        labels = {**lists, **{folder: f"working folder {folder.name}" for folder in builds}}
         return [
             Entry(
-                folder, folder.parent.name if folder in builds else PACKAGE_LISTS,
-                folder.name if folder in builds else "lists", label, "", sum(map(_size, _files(folder))), {},
+                folder, folder.name if folder in lists else folder.parent.name,
+                "lists" if folder in lists else folder.name, label, "", sum(map(_size, _files(folder))), {},
                 folder.stat().st_mtime,
             )
             for folder, label in labels.items() if folder.is_dir()

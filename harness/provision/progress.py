@@ -13,6 +13,8 @@ from rich.progress import Progress as RichProgress
 
 Advance = Callable[[float], None]
 """Sets how far a task has come: a fraction from 0 to 1."""
+Steps = Callable[[int], None]
+"""Told how many steps have been done so far."""
 
 
 class Progress:
@@ -62,3 +64,20 @@ class TerminalProgress(Progress):
         self.note(f"{text} ...")
         yield lambda _: None
         self.note(f"{text}: done in {time.monotonic() - start:.1f} s")
+
+
+def told(note: Callable[[str], None], advance: Callable[[float], None], expected: int, every: float = 60.0) -> Steps:
+    """Give what tells of the steps: a fraction where their number is known from before, and a line every minute."""
+    started = last = time.monotonic()
+
+    def steps(done: int) -> None:
+        nonlocal last
+        if expected:
+            advance(min(1.0, done / expected))
+        now = time.monotonic()
+        if now - last >= every:
+            last = now
+            of = f" of about {expected}" if expected >= done else ""
+            note(f"  {done}{of} files made after {(now - started) / 60:.0f} min")
+
+    return steps

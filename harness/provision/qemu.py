@@ -15,10 +15,14 @@ from harness.errors import CouldNotRun, UsageError
 from harness.provision.apt import AptRoot, unpack
 from harness.provision.cache import Cache, digest
 from harness.provision.prefix import Prefix
+from harness.provision.qbuild import build
 
 PROGRAM = "qemu-system-x86_64"
 SUITE = "trixie-backports"
 PACKAGE = "qemu-system-x86"
+OVERLAY = Path("overlay")
+"""What --qemu takes for the QEMU with our configuration-space overlay, which is built where it is not yet."""
+_OVERLAY = "iov-overlay"
 _ASK_TIMEOUT = 30.0
 """Seconds for one QEMU to say what it has: it takes about 0.05 s, a loaded machine may be a hundred times slower."""
 
@@ -35,6 +39,8 @@ class Qemu:
     origin: str
     devices: Mapping[str, frozenset[str]]
     package: str = ""
+    has_overlay: bool = False
+    """Whether iov-overlay is compiled in."""
 
     @property
     def identity(self) -> str:
@@ -65,7 +71,7 @@ def ask(path: Path, required: Requirements, origin: str) -> Qemu:
     devices = sorted(required)
     questions: list[dict[str, Any]] = [{"execute": "qmp_capabilities"}, {"execute": "query-version"}]
     questions += [{"execute": "device-list-properties", "arguments": {"typename": name}} for name in devices]
-    questions.append({"execute": "quit"})
+    questions += [{"execute": "qom-list-types", "arguments": {"implements": _OVERLAY}}, {"execute": "quit"}]
     lines = "".join(json.dumps(question) + "\n" for question in questions)
     try:
         done = subprocess.run(
@@ -85,12 +91,13 @@ def ask(path: Path, required: Requirements, origin: str) -> Qemu:
             for name, reply in zip(devices, replies[2:], strict=False)
             if "return" in reply
         }
+        has_overlay = any(reply.get("return") for reply in replies[2 + len(devices) :][:1])
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[0]
         raise UsageError(
             f"QEMU {path} is no {PROGRAM} that runs here: exit code {done.returncode}, it said: {said[:200]}"
         ) from error
-    return Qemu(path, version, origin, found, package)
+    return Qemu(path, version, origin, found, package, has_overlay)
 
 
 def provide(cache: Cache, apt: AptRoot, required: Requirements, *, refresh: bool = False) -> Qemu:
@@ -108,6 +115,19 @@ def provide(cache: Cache, apt: AptRoot, required: Requirements, *, refresh: bool
             f"QEMU {fetched.version} from Debian {SUITE} lacks {', '.join(missing)}; give another by --qemu"
         )
     return fetched
+
+
+def provide_overlay(cache: Cache, apt: AptRoot, mirror: str | None, required: Requirements, **how: Any) -> Qemu:
+    """Give a QEMU with the overlay, built where it is not yet; `how` and errors as `qbuild.build.provide`.
+
+    Raises `CouldNotRun` also where what was built lacks something that is required.
+    """
+    built = build.provide(cache, apt, mirror, **how)
+    found = ask(built.path, required, built.origin)
+    missing = [*found.lacks(required), *([] if found.has_overlay else [_OVERLAY])]
+    if missing:
+        raise CouldNotRun(f"QEMU {found.version}, {built.origin}, lacks {', '.join(missing)}")
+    return found
 
 
 def _host(required: Requirements) -> Qemu | None:

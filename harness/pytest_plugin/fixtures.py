@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from harness.device.device import Device
+from harness.device.overlay import Overlay
 from harness.errors import UsageError
 from harness.guest import module
 from harness.guest.guest import Guest
@@ -20,6 +21,7 @@ from harness.guest.module import Module
 from harness.guest.pci import Function
 from harness.machine import introspection as looking
 from harness.machine.machine import Machine
+from harness.machine.parts import needs_overlay, without_overlay
 from harness.provision import guest_module as guest_modules
 from harness.pytest_plugin.case import Case
 from harness.pytest_plugin.marks import options
@@ -77,9 +79,10 @@ def boot(request: pytest.FixtureRequest) -> Iterator[Boot]:
 def machine(request: pytest.FixtureRequest, boot: Boot) -> Machine:
     """A machine of the test's own, fresh: the one that its `machine` mark asks for."""
     _skip_without_options(request)
+    mark: pytest.Mark | None = getattr(request, "param", None)
+    _skip_without_overlay(request, mark)
     if "debug_info" in request.fixturenames:
         request.getfixturevalue("debug_info")
-    mark: pytest.Mark | None = getattr(request, "param", None)
     if mark is None:
         raise UsageError('say which machine: @pytest.mark.machine("PROFILE", parameter=value)')
     if "shared_machine" in request.fixturenames:
@@ -129,6 +132,17 @@ def device(machine: Machine) -> Device:
     if not machine.devices:
         raise UsageError("the fixture device needs a profile with a device that lives in Python")
     return next(iter(machine.devices.values()))
+
+
+@pytest.fixture
+def overlay(machine: Machine) -> Overlay:
+    """What changes what the guest sees of the first physical function of the test's machine.
+
+    A test that asks for it, or for a profile with overlays, skips on a QEMU that has none.
+    """
+    if not machine.spec.profile.pfs:
+        raise UsageError("the fixture overlay needs a profile with a PF")
+    return machine.overlay(machine.spec.profile.pfs[0])
 
 
 @pytest.fixture
@@ -184,6 +198,16 @@ def _skip_without_options(request: pytest.FixtureRequest) -> None:
     missing = kernel.missing(wanted)
     if missing:
         pytest.skip(f"kernel {kernel.name} lacks {', '.join(missing)}")
+
+
+def _skip_without_overlay(request: pytest.FixtureRequest, mark: pytest.Mark | None) -> None:
+    """Skip a test that overlays configuration space on a QEMU that cannot do that."""
+    run = request.config.stash[RUN]
+    if run.parts.qemu.has_overlay:
+        return
+    asks = "overlay" in request.fixturenames
+    if asks or (mark is not None and mark.args and needs_overlay(run.store.library.get(mark.args[0]))):
+        pytest.skip(without_overlay(run.parts.qemu))
 
 
 def _id(mark: pytest.Mark) -> str:

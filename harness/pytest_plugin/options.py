@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("iov-harness")
     group.addoption("--kernel", help="kernel by name, or by path (anything with a '/')")
     group.addoption("--modules", type=Path, help="folder of the modules of a kernel given by path")
-    group.addoption("--qemu", type=Path, help="QEMU binary to use")
+    group.addoption("--qemu", type=Path, help="QEMU binary to use; overlay: our own build")
     group.addoption("--accel", choices=[str(accel) for accel in Accel], help="accelerator")
     group.addoption("--profile-dir", type=Path, action="append", help="folder with profiles of your own (repeatable)")
     group.addoption("--cold", action="store_true", help="boot every machine, instead of cloning a checkpoint")

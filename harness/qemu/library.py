@@ -114,12 +114,14 @@ class Library:
 def joined(requirements: Iterable[Requirements]) -> Requirements:
     """Give what satisfies all of these requirements."""
     devices: dict[str, frozenset[str]] = {}
+    objects: frozenset[str] = frozenset()
     kernel: frozenset[str] = frozenset()
     for one in requirements:
+        objects |= one.objects
         kernel |= one.kernel
         for device, properties in one.devices.items():
             devices[device] = devices.get(device, frozenset()) | properties
-    return Requirements(devices=devices, kernel=kernel)
+    return Requirements(devices=devices, objects=objects, kernel=kernel)
 
 
 def _template(definition: Path) -> Path:

@@ -77,9 +77,13 @@ class Rule(Data):
 
 
 class Requirements(Data):
-    """What a profile needs: devices (and properties of them) of QEMU, options of the guest's kernel."""
+    """What a profile needs: devices (and properties of them) and objects of QEMU, options of the guest's kernel.
+
+    Every QEMU that is fetched has the devices; one that has the objects must be asked for.
+    """
 
     devices: dict[str, frozenset[str]] = Field(default_factory=dict)
+    objects: frozenset[str] = frozenset()
     kernel: frozenset[str] = frozenset()
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def start_shared(qemu: Path) -> Iterator[StartLane]:
 def _starting(qemu: Path) -> Iterator[StartLane]:
     with ExitStack() as stack:
 
-        def start_one(*devices: Device, **properties: object) -> Lane:
-            return stack.enter_context(lanes.running(qemu, devices, **properties))
+        def start_one(*devices: Device, overlays: Sequence[Mapping[str, object]] = (), **properties: object) -> Lane:
+            return stack.enter_context(lanes.running(qemu, devices, overlays=overlays, **properties))
 
         yield start_one

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from harness.device.device import Device
@@ -10,9 +11,11 @@ from harness.machine.lane import Lane
 
 
 class StartLane(Protocol):
-    """Starts a QEMU with devices, which ends with the test."""
+    """Starts a QEMU with devices, which ends with the test; `overlays` and `properties` as `lane.running`."""
 
-    def __call__(self, *devices: Device, **properties: object) -> Lane: ...
+    def __call__(
+        self, *devices: Device, overlays: Sequence[Mapping[str, object]] = (), **properties: object
+    ) -> Lane: ...
 
 
 def fresh(lane: Lane) -> Lane:

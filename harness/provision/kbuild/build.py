@@ -13,11 +13,12 @@ from typing import Any
 from harness.errors import UsageError
 from harness.provision.apt import AptRoot
 from harness.provision.cache import BUILDS, Cache, Entry, explained
+from harness.provision.ccache import CCACHE
 from harness.provision.kbuild import result, source, tools
 from harness.provision.kbuild.make import DoesNotBuild
 from harness.provision.kbuild.order import Inputs, Order
 from harness.provision.kbuild.source import Source
-from harness.provision.kbuild.workshop import CCACHE, Workshop
+from harness.provision.kbuild.workshop import Workshop
 
 KIND = "built"
 """The kind of the cache's entries that hold built kernels; their keys are the kernels' names."""

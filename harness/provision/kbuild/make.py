@@ -4,22 +4,19 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import CouldNotRun
 from harness.provision import complaints, job
+from harness.provision.progress import Steps
 
 _STEP = re.compile(rb"^  [A-Z][A-Z0-9_ +-]*\S*  +\S")
 """A line such as `  CC      drivers/pci/iov.o` (scripts/Kbuild.include, `quiet_cmd_...`)."""
 _UNFIT = re.compile(r"[\s:]")
 _LOG_TAIL = 512 * 1024
 """Bytes of the end of the output in which an error is looked for."""
-
-Steps = Callable[[int], None]
-"""Told how many steps have been done so far."""
 
 
 class DoesNotBuild(CouldNotRun):
@@ -76,20 +73,3 @@ def check_place(folder: Path, what: str) -> None:
     """Refuse a folder that Kbuild does not build in (the kernel's Makefile says so); raises `CouldNotRun`."""
     if _UNFIT.search(str(folder)):
         raise CouldNotRun(f"{what}: kbuild refuses the path {folder}: set IOV_HARNESS_CACHE_DIR to one without spaces")
-
-
-def told(note: Callable[[str], None], advance: Callable[[float], None], expected: int, every: float = 60.0) -> Steps:
-    """Give what tells of the steps: a fraction where their number is known from before, and a line every minute."""
-    started = last = time.monotonic()
-
-    def steps(done: int) -> None:
-        nonlocal last
-        if expected:
-            advance(min(1.0, done / expected))
-        now = time.monotonic()
-        if now - last >= every:
-            last = now
-            of = f" of about {expected}" if expected >= done else ""
-            note(f"  {done}{of} files made after {(now - started) / 60:.0f} min")
-
-    return steps

@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-import lzma
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import CouldNotRun, UsageError
 from harness.provision.apt import AptRoot, unpack
+from harness.provision.archive import untar
 from harness.provision.cache import BUILDS, Cache, digest, explained
 from harness.provision.kbuild import farm
 from harness.text import printable
@@ -117,7 +117,7 @@ def _fetch(cache: Cache, apt: AptRoot, series: str, folder: Path) -> None:
             packages = apt.download([name], new / "debs", suite=_SUITE, closure=False, advance=advance)
         with cache.progress.task(f"{name}: unpack"):
             unpack(packages, new / "package", cache)
-            _untar(_archive(new / "package", name), new)
+            untar(_archive(new / "package", name), new)
             shutil.rmtree(new / "package")
             shutil.rmtree(new / "debs")
         package = ", ".join(f"{one.name} {one.version}" for one in packages)
@@ -132,15 +132,3 @@ def _archive(package: Path, name: str) -> Path:
     for path in package.rglob(f"{name}.tar.xz"):
         return path
     raise CouldNotRun(f"package {name} has no {name}.tar.xz in it")
-
-
-def _untar(archive: Path, to: Path) -> None:
-    """Unpack a .tar.xz with tar alone: the machine need have no xz."""
-    command = ["tar", "-x", "--no-same-owner", "-C", str(to)]
-    with lzma.open(archive) as plain, subprocess.Popen(command, stdin=subprocess.PIPE) as tar:
-        assert tar.stdin is not None  # noqa: S101 - it is a pipe
-        with suppress(BrokenPipeError):  # tar has ended, and has said why
-            shutil.copyfileobj(plain, tar.stdin, 1 << 20)
-            tar.stdin.close()
-    if tar.returncode != 0:
-        raise CouldNotRun(f"{archive.name} cannot be unpacked to {to}: tar ended with {tar.returncode}")

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping
 
 from harness.errors import CouldNotRun
+from harness.provision.ccache import has_ccache
 from harness.provision.kbuild.arch import Arch
 
 # Documentation/process/changes.rst; lz4 compresses the image, git takes patches apart and lists trees.
@@ -38,11 +39,6 @@ def compiler(arch: Arch) -> str:
     """Give the words for `CC`: the compiler, behind ccache where there is one."""
     gcc = f"{arch.cross}gcc"
     return f"ccache {gcc}" if has_ccache() else gcc
-
-
-def has_ccache() -> bool:
-    """Tell whether compilations can be remembered beyond the build folder that they were made in."""
-    return shutil.which("ccache") is not None
 
 
 def version(arch: Arch) -> str:

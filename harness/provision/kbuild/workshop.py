@@ -11,17 +11,15 @@ from pathlib import Path
 
 from harness.errors import CouldNotRun, UsageError
 from harness.provision import kconfig
-from harness.provision.cache import BUILDS, Cache
+from harness.provision.cache import Cache
+from harness.provision.ccache import ccache_environment
 from harness.provision.kbuild import farm, fragments, make, series, tools
 from harness.provision.kbuild.farm import Farm
 from harness.provision.kbuild.make import Make
 from harness.provision.kbuild.order import Inputs
 from harness.provision.kbuild.reasons import Kconfig
 from harness.provision.kbuild.source import Source
-
-CCACHE = f"{BUILDS}/ccache"
-"""The folder of ccache's own, in the cache, and the lock under which it is in use."""
-_CCACHE_SIZE = "5G"
+from harness.provision.progress import told
 
 
 class Workshop:
@@ -108,19 +106,13 @@ class Workshop:
         text = self._steps.read_text(encoding="ascii").strip() if self._steps.is_file() else ""
         expected = int(text) if text.isdecimal() else 0
         with progress.task(f"kernel {self._name}: build") as advance:
-            done = self.make.run(*self._arch.targets, jobs=jobs, steps=make.told(progress.note, advance, expected))
+            done = self.make.run(*self._arch.targets, jobs=jobs, steps=told(progress.note, advance, expected))
         if done > expected:
             self._steps.write_text(f"{done}\n", encoding="ascii")
 
     def _environment(self) -> Mapping[str, str]:
-        folder = self._cache.root / CCACHE
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.utime(folder)
-        # Never the depend mode: it takes an old object for a new one where a source has .incbin, as piggy.S, which
-        # holds the compressed kernel.
         return {
-            "CCACHE_DIR": str(folder), "CCACHE_MAXSIZE": _CCACHE_SIZE, "CCACHE_NODEPEND": "1",
-            "CCACHE_CONFIGPATH": os.devnull,
+            **ccache_environment(self._cache),
             # Part of the image: the user's own names would make no two builds alike.
             "KBUILD_BUILD_USER": "iov-harness", "KBUILD_BUILD_HOST": "iov-harness",
         }  # fmt: skip

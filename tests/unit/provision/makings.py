@@ -67,8 +67,9 @@ def script(path: Path, text: str) -> Path:
     return put(path, f"#!{SH}\n{text}", 0o755)
 
 
-def speaking_qmp(**devices: str) -> str:
-    """Give a shell script that has these devices, each with the properties listed."""
+def speaking_qmp(*, overlay: bool = False, **devices: str) -> str:
+    """Give a shell script that has these devices, each with the properties listed, and perhaps iov-overlay."""
+    objects = '{"name": "iov-overlay", "parent": "object"}' if overlay else ""
     cases = ""
     for name, properties in devices.items():
         answer = ", ".join(f'{{"name": "{one}", "type": "int"}}' for one in properties.split())
@@ -79,6 +80,7 @@ while read -r line; do
     case $line in
     *query-version*) echo '{{"return": {{"qemu": {{"major": 10, "minor": 1, "micro": 2}}, "package": ""}}}}' ;;
     {cases}*device-list-properties*) echo '{{"error": {{"class": "DeviceNotFound", "desc": "no such device"}}}}' ;;
+    *qom-list-types*) echo '{{"return": [{objects}]}}' ;;
     *quit*) echo '{{"return": {{}}}}'; exit ;;
     *) echo '{{"return": {{}}}}' ;;
     esac

@@ -52,6 +52,15 @@ def test_a_qemu_tells_its_version_and_what_it_has_of_what_is_asked_for(tmp_path:
     assert found.lacks({**REQUIRED, "nvme-ns": frozenset()}) == ["nvme-ns"]
 
 
+def test_a_qemu_tells_whether_it_has_the_overlay(tmp_path: Path) -> None:
+    one, other = (
+        script(tmp_path / "without", COMPLETE),
+        script(tmp_path / "with", speaking_qmp(overlay=True, igb="mac")),
+    )
+    assert not qemu.ask(one, REQUIRED, "").has_overlay
+    assert qemu.ask(other, REQUIRED, "").has_overlay
+
+
 def test_it_is_told_device_by_device_and_property_by_property_what_is_lacking(tmp_path: Path) -> None:
     found = qemu.ask(script(tmp_path / "qemu", OLD), REQUIRED, "")
     assert found.lacks({}) == []

@@ -22,7 +22,7 @@ import zstandard
 
 from harness import paths
 from harness.errors import CouldNotRun, UsageError
-from harness.provision import kernel
+from harness.provision import ccache, kernel
 from harness.provision.apt import AptRoot
 from harness.provision.cache import Cache, Entry
 from harness.provision.headers import BuiltHeaders
@@ -332,7 +332,7 @@ def test_of_two_that_want_the_same_kernel_one_builds_it(world: World) -> None:
 
 def test_an_incbin_is_not_remembered_by_ccache(world: World) -> None:
     """The compressed kernel comes into the image by one: with an old object it would be another kernel's."""
-    if not tools.has_ccache():
+    if not ccache.has_ccache():
         pytest.skip("there is no ccache here")
     (world.tree / "drivers/pci/iov.c").write_text('__asm__(".incbin \\"drivers/pci/data\\"");\n')
     (world.tree / "drivers/pci/data").write_text("one")

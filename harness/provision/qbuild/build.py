@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A QEMU with our configuration-space overlay: a source goes in, an entry of the cache comes out."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import paths
+from harness.errors import CouldNotRun
+from harness.provision import complaints, job
+from harness.provision.apt import AptRoot, unpack
+from harness.provision.cache import BUILDS, Cache, digest, explained
+from harness.provision.ccache import CCACHE, ccache_environment, has_ccache
+from harness.provision.progress import Advance, told
+from harness.provision.qbuild import patches, source, tools
+from harness.provision.qbuild.source import Source
+
+PROGRAM = "qemu-system-x86_64"
+_KIND = "qemu-overlay"
+_SUITE = "trixie-backports"
+_FIRMWARE = ("qemu-system-data", "seabios", "ipxe-qemu")
+_DEVICES = "iov-harness"
+"""What the list of devices is called in QEMU's configs/devices/x86_64-softmmu/."""
+_CONFIGURE = (
+    "--target-list=x86_64-softmmu", "--without-default-features", "--without-default-devices",
+    f"--with-devices-x86_64={_DEVICES}", "--enable-system", "--enable-tcg", "--enable-kvm", "--enable-slirp",
+    "--disable-download", "--disable-install-blobs", "--disable-debug-info",
+)  # fmt: skip
+_SANITIZERS = ("--enable-asan", "--enable-ubsan")
+_STEP = re.compile(rb"^\[(\d+)/(\d+)\] ")
+_LOG_TAIL = 256 * 1024
+_LAUNCHER = f"""#!/bin/sh
+# Runs the QEMU beside it with the firmware beside it.
+here=$(dirname "$(readlink -f "$0")")
+exec "$here/bin/{PROGRAM}" -L "$here/root/usr/share/qemu" -L "$here/root/usr/share/seabios" "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A QEMU that was built, and from what."""
+
+    path: Path
+    origin: str
+
+
+def provide(
+    cache: Cache, apt: AptRoot, mirror: str | None, *,
+    tree: Path | None = None, sanitize: bool = False, refresh: bool = False,
+) -> Built:  # fmt: skip
+    """Give a QEMU with the overlay, built where it is not yet: from the folder `tree`, or the distribution's source.
+
+    Of the distribution's versions that is the newest whose files the mirror has. Raises `UsageError` for a folder that
+    is no QEMU's, `CouldNotRun` for missing tools, a source that cannot be had or does not build.
+    """
+    if tree is not None:
+        return _provide(cache, apt, apt, source.own(tree), sanitize=sanitize, refresh=refresh)
+    if not refresh and (there := _newest(cache, sanitize=sanitize)) is not None:
+        return there
+    source_apt, found = source.candidates(cache, mirror)
+    for one in found[:-1]:
+        try:
+            return _provide(cache, apt, source_apt, one, sanitize=sanitize, refresh=refresh)
+        except CouldNotRun as error:
+            if not source.is_not_served(error):
+                raise
+            cache.progress.note(f"{one.origin}: the mirror does not have its files; taking an older one")
+    return _provide(cache, apt, source_apt, found[-1], sanitize=sanitize, refresh=refresh)
+
+
+def _newest(cache: Cache, *, sanitize: bool) -> Built | None:
+    """Give what was built last from the distribution's source and from the overlay as it is now."""
+    wanted = _recipe(sanitize=sanitize)
+    for key in cache.keys(_KIND):
+        entry = cache.find(_KIND, key)
+        if entry is not None and entry.about.get("recipe") == wanted and entry.about.get("version"):
+            used = cache.use(_KIND, key)
+            if used is not None:
+                return Built(used.path / PROGRAM, used.about["origin"])
+    return None
+
+
+def _provide(cache: Cache, apt: AptRoot, source_apt: AptRoot, what: Source, *, sanitize: bool, refresh: bool) -> Built:
+    recipe = _recipe(sanitize=sanitize)
+
+    def build(draft: Path) -> dict[str, Any]:
+        tools.check()
+        work = draft / "work"
+        src = work / "src"
+        src.mkdir(parents=True)
+        what.unpack(cache, source_apt, src)
+        _add_overlay(src)
+        _add_firmware(cache, apt, draft)
+        with cache.locked(CCACHE, shared=True):
+            _compile(cache, src, work / "objects", sanitize=sanitize, name=recipe)
+        (draft / "bin").mkdir()
+        (work / "objects" / PROGRAM).rename(draft / "bin" / PROGRAM)
+        shutil.rmtree(work)
+        launcher = draft / PROGRAM
+        launcher.write_text(_LAUNCHER, encoding="utf-8")
+        launcher.chmod(0o755)
+        origin = f"with iov-overlay, built from {what.origin}"
+        return {"origin": origin, "version": what.version, "recipe": recipe, "compiler": tools.compiler()}
+
+    key = digest(recipe, what.key)
+    entry = cache.entry(_KIND, key, f"QEMU with iov-overlay, {what.origin}", build, refresh=refresh)
+    return Built(entry.path / PROGRAM, entry.about["origin"])
+
+
+def _recipe(*, sanitize: bool) -> str:
+    """Give a digest of all that is ours in a build."""
+    files = sorted(file for file in paths.overlay().iterdir() if file.suffix in (".c", ".mak", ".patch"))
+    return digest([(file.name, file.read_text(encoding="utf-8")) for file in files], _CONFIGURE, _LAUNCHER, sanitize)
+
+
+def _add_overlay(src: Path) -> None:
+    folder = paths.overlay()
+    patches.apply_ours(src, folder)
+    shutil.copy(folder / "iov-overlay.c", src / "hw" / "misc")
+    shutil.copy(folder / "devices.mak", src / "configs" / "devices" / "x86_64-softmmu" / f"{_DEVICES}.mak")
+
+
+def _add_firmware(cache: Cache, apt: AptRoot, draft: Path) -> None:
+    with cache.progress.task("QEMU's firmware: download") as advance:
+        packages = apt.download(_FIRMWARE, draft / "debs", suite=_SUITE, closure=False, advance=advance)
+    unpack(packages, draft / "root", cache)
+    shutil.rmtree(draft / "debs")
+
+
+def _compile(cache: Cache, src: Path, objects: Path, *, sanitize: bool, name: str) -> None:
+    objects.mkdir()
+    log = cache.root / BUILDS / "qemu.log"
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    compiler = ("--cc=ccache gcc",) if has_ccache() else ()
+    configure = [
+        str(src / "configure"), *_CONFIGURE, *compiler, *(_SANITIZERS if sanitize else ()),
+        f"--python={sys.executable}", f"--with-pkgversion=iov-overlay {name}",
+    ]  # fmt: skip
+    environment = job.environment(ccache_environment(cache), first=tools.bin_folder())
+    try:
+        with log.open("wb", buffering=0) as said:
+            with cache.progress.task("QEMU: configure"):
+                _run(configure, objects, environment, said.write)
+            with cache.progress.task("QEMU: build") as advance:
+                _run(["ninja", PROGRAM], objects, environment, _counted(said.write, cache.progress.note, advance))
+    except subprocess.CalledProcessError as error:
+        tail = log.read_bytes()[-_LOG_TAIL:].decode("utf-8", errors="replace")
+        raise CouldNotRun(f"QEMU does not build: {complaints.first(tail)} (all of it: {log})") from error
+    except OSError as error:
+        raise explained(error, cache.root) from error
+
+
+def _run(command: list[str], at: Path, environment: Mapping[str, str], say: Callable[[bytes], object]) -> None:
+    with job.started(["env", "-C", str(at), *command], dict(environment)) as process:
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        for line in process.stdout:
+            say(line)
+    if process.returncode != 0:
+        raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def _counted(say: Callable[[bytes], object], note: Callable[[str], None], advance: Advance) -> Callable[[bytes], None]:
+    steps = None
+
+    def counted(line: bytes) -> None:
+        nonlocal steps
+        say(line)
+        if step := _STEP.match(line):
+            steps = steps or told(note, advance, int(step[2]))
+            steps(int(step[1]))
+
+    return counted

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where QEMU's source comes from: a folder of the user's, or the distribution's source package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import CouldNotRun, UsageError
+from harness.provision.apt import SOURCES, AptRoot, FetchFailed, upstream
+from harness.provision.archive import untar
+from harness.provision.cache import Cache, digest
+from harness.provision.qbuild import patches
+
+PACKAGE = "qemu"
+OLDEST = (10, 2)
+"""The first QEMU with vfio-user-pci, and without an abort when a SR-IOV nvme is unplugged."""
+_TOP = ("configure", "meson.build", "VERSION", "hw/pci/pci.c")
+_LEFT_OUT = shutil.ignore_patterns(".git", "build")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source; `key` tells it from others, `origin` says what it is."""
+
+    key: str
+    origin: str
+    version: str | None = None
+    folder: Path | None = None
+
+    def unpack(self, cache: Cache, apt: AptRoot, to: Path) -> None:
+        """Put the tree, with the distribution's patches, into the folder `to`; raises `CouldNotRun`."""
+        if self.folder is not None:
+            shutil.copytree(self.folder, to, symlinks=True, ignore=_LEFT_OUT, dirs_exist_ok=True)
+            return
+        assert self.version is not None  # noqa: S101 - it is one or the other
+        downloads = to.with_name("downloads")
+        downloads.mkdir()
+        with cache.progress.task(f"QEMU {self.version}, source: download"):
+            files = apt.download_source(PACKAGE, self.version, downloads)
+        with cache.progress.task(f"QEMU {self.version}, source: unpack"):
+            untar(_one(files, ".orig.tar.xz"), to, strip=1)
+            untar(_one(files, ".debian.tar.xz"), to)
+            patches.apply_series(to, to / "debian" / "patches")
+
+
+def own(folder: Path) -> Source:
+    """Give the source that lies in a folder; it is copied, never written to. Raises `UsageError`."""
+    tree = folder.absolute()
+    lacking = [name for name in _TOP if not (tree / name).exists()]
+    if lacking:
+        what = "no such folder" if not tree.is_dir() else f"no QEMU's source: it has no {lacking[0]}"
+        raise UsageError(f"--qemu-source {folder}: {what}; give the top folder of a tree")
+    return Source(digest(str(tree), _stamps(tree)), str(tree), folder=tree)
+
+
+def candidates(cache: Cache, mirror: str | None) -> tuple[AptRoot, list[Source]]:
+    """Give the distribution's sources that are new enough, the newest first, and the apt that fetches them.
+
+    Raises `CouldNotRun` where there is none.
+    """
+    apt = AptRoot(cache, mirror, SOURCES)
+    versions = [version for version in apt.source_versions(PACKAGE) if upstream(version) >= OLDEST]
+    if not versions:
+        oldest = ".".join(map(str, OLDEST))
+        raise CouldNotRun(f"the distribution has no source of QEMU {oldest} or later: give a tree by --qemu-source")
+    return apt, [Source(digest(version), f"Debian's source package {version}", version=version) for version in versions]
+
+
+def is_not_served(error: Exception) -> bool:
+    """Tell whether a source is listed, but the mirror does not have its files: then an older one will do."""
+    return isinstance(error, FetchFailed)
+
+
+def _one(files: list[Path], ending: str) -> Path:
+    for file in files:
+        if file.name.endswith(ending):
+            return file
+    raise CouldNotRun(f"the source package has no file *{ending}")
+
+
+def _stamps(tree: Path) -> list[tuple[str, int, int]]:
+    """Give name, size and time of every file, which tells whether something has been changed."""
+    found = []
+    for at, folders, names in os.walk(tree):
+        folders[:] = [name for name in folders if name not in (".git", "build")]
+        for name in names:
+            stat = os.lstat(os.path.join(at, name))  # noqa: PTH118 - 20,000 of them
+            found.append((os.path.relpath(at, tree) + "/" + name, stat.st_size, stat.st_mtime_ns))
+    return sorted(found)
