@@ -13,7 +13,21 @@ import typer
 from rich.text import Text
 
 from harness import __version__, paths
-from harness.cli import bench, cache, demo, device, doctor, kernel, output, profiles, provision, shell, test, validate
+from harness.cli import (
+    bench,
+    cache,
+    demo,
+    device,
+    doctor,
+    kernel,
+    output,
+    profiles,
+    provision,
+    report,
+    shell,
+    test,
+    validate,
+)
 from harness.deadline import DeadlineExpired
 from harness.errors import CouldNotRun, GuestFailure, HarnessError
 from harness.outcome import Exit
@@ -33,6 +47,7 @@ app.add_typer(kernel.app, name="kernel")
 app.add_typer(device.app, name="device")
 app.add_typer(bench.app, name="bench")
 app.add_typer(validate.app, name="validate")
+app.command()(report.report)
 app.command()(demo.demo)
 
 

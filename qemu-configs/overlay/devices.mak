@@ -18,4 +18,8 @@ CONFIG_EDU=y
 CONFIG_VFIO_PCI=y
 CONFIG_VFIO_USER=y
 CONFIG_IOV_OVERLAY=y
+# What these call, though Kconfig does not say so: nvme, pxb, ACPI's hot-plug of bridges.
 CONFIG_SPDM_SOCKET=y
+CONFIG_CXL=y
+CONFIG_CXL_MEM_DEVICE=y
+CONFIG_PCI_BRIDGE=y

@@ -99,7 +99,7 @@ def _provide(cache: Cache, apt: AptRoot, source_apt: AptRoot, what: Source, *, s
         _add_overlay(src)
         _add_firmware(cache, apt, draft)
         with cache.locked(CCACHE, shared=True):
-            _compile(cache, src, work / "objects", sanitize=sanitize, name=recipe)
+            _compile(cache, src, work / "objects", sanitize=sanitize)
         (draft / "bin").mkdir()
         (work / "objects" / PROGRAM).rename(draft / "bin" / PROGRAM)
         shutil.rmtree(work)
@@ -134,14 +134,14 @@ def _add_firmware(cache: Cache, apt: AptRoot, draft: Path) -> None:
     shutil.rmtree(draft / "debs")
 
 
-def _compile(cache: Cache, src: Path, objects: Path, *, sanitize: bool, name: str) -> None:
+def _compile(cache: Cache, src: Path, objects: Path, *, sanitize: bool) -> None:
     objects.mkdir()
     log = cache.root / BUILDS / "qemu.log"
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     compiler = ("--cc=ccache gcc",) if has_ccache() else ()
     configure = [
         str(src / "configure"), *_CONFIGURE, *compiler, *(_SANITIZERS if sanitize else ()),
-        f"--python={sys.executable}", f"--with-pkgversion=iov-overlay {name}",
+        f"--python={sys.executable}", "--with-pkgversion=iov-overlay",
     ]  # fmt: skip
     environment = job.environment(ccache_environment(cache), first=tools.bin_folder())
     try:

@@ -269,7 +269,7 @@ def test_a_dry_run_takes_the_port_that_is_asked_for(terminal: Terminal) -> None:
 def test_the_parts_are_told_in_json_and_in_lines(terminal: Terminal) -> None:
     flags = terminal.stand_ins()
     found = parsed(terminal, "provision", *flags)
-    assert found["qemu"] == {"path": str(flags[1]), "version": "9.8.7", "origin": "given by --qemu"}
+    assert found["qemu"] == {"path": str(flags[1]), "version": "9.8.7", "origin": "given by --qemu", "overlay": False}
     assert found["kernel"]["image"] == str(flags[3])
     assert found["accel"] == {"name": "tcg", "reason": "TCG was asked for"}
     qemu, accelerator, kernel, root = printed(terminal, "provision", *flags).splitlines()
@@ -345,17 +345,18 @@ def test_the_demo_cuts_and_wraps_nothing(terminal: Terminal, monkeypatch: pytest
     assert done.err.splitlines()[-1].startswith("starting nvme-sriov and igb-sriov")
 
 
-IGB = "igb-native igb-pair igb-rciep igb-second igb-sriov igb-switch igb-two igb-viommu"
+IGB = "igb-native igb-pair igb-rciep igb-second igb-siov igb-sriov igb-switch igb-two igb-viommu"
+NVME = "nvme-cramped nvme-siov nvme-sriov"
 SIOV = "siov siov-beside-switch siov-igb siov-pair siov-pci-bridge siov-pxb siov-rciep siov-switch siov-two siov-viommu"
 
 
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("harness ", "bench cache demo device doctor kernel profiles provision shell test validate"),
-        ("harness shell ", f"{IGB} mine minimal nvme-cramped nvme-sriov {SIOV} virtio-sriov"),
+        ("harness ", "bench cache demo device doctor kernel profiles provision report shell test validate"),
+        ("harness shell ", f"{IGB} mine minimal {NVME} pf-stub-native pxb {SIOV} virtio-sriov"),
         ("harness shell mi", "mine minimal"),
-        ("harness profiles n", "nvme-cramped nvme-sriov"),
+        ("harness profiles n", NVME),
         ("harness bench boot --profile v", "virtio-sriov"),
         ("harness shell minimal --kernel ", "7.3-base 7.3-debug 7.3-siov debian-6.12 debian-7.2"),
         ("harness test --kernel debian-7", "debian-7.2"),

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`harness report`: what runs have said, in the formats that others read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.errors import CouldNotRun, UsageError
+from harness.report import html, kcidb, text, xml
+from harness.report.run import Run
+from harness.report.text import Reply
+
+
+class Format(StrEnum):
+    """What a report is written as."""
+
+    TEXT = "text"
+    JUNIT = "junit"
+    KCIDB = "kcidb"
+    HTML = "html"
+
+
+_RENDER: Mapping[Format, Callable[[Sequence[Run]], str]] = {
+    Format.TEXT: text.render,
+    Format.JUNIT: xml.render,
+    Format.KCIDB: lambda runs: json.dumps(kcidb.render(runs), indent=1, default=str) + "\n",
+    Format.HTML: html.render,
+}
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS", help="Folders of runs, such as build/runs/latest.")],
+    format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.TEXT,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write (default: to the terminal).")
+    ] = None,
+    in_reply_to: Annotated[
+        str | None, typer.Option(metavar="MESSAGE-ID", help="text: the mail that this answers, for its headers.")
+    ] = None,
+    subject: Annotated[str, typer.Option(help="text: that mail's subject.")] = "",
+    json_: Annotated[bool, typer.Option("--json", help="Short for --format kcidb.")] = False,
+) -> None:
+    """Write what runs have said: as text for a mail, JUnit XML, KCIDB's JSON, or one HTML page.
+
+    Several runs stand side by side in the page, and one after another elsewhere.
+    """
+    wanted = Format.KCIDB if json_ else format_
+    if (in_reply_to is not None or subject) and wanted is not Format.TEXT:
+        raise UsageError(f"--in-reply-to and --subject: only --format text is a mail, not {wanted}")
+    if subject and in_reply_to is None:
+        raise UsageError("--subject: give the mail's Message-ID too, by --in-reply-to")
+    loaded = [Run.load(run) for run in runs]
+    if in_reply_to is not None:
+        made = text.render(loaded, Reply(in_reply_to, subject or "iov-harness"))
+    else:
+        made = _RENDER[wanted](loaded)
+    if output is None:
+        typer.echo(made, nl=False)
+        return
+    draft = output.with_name(f".{output.name}.tmp")
+    try:
+        draft.write_text(made, encoding="utf-8")
+        draft.replace(output)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise CouldNotRun(f"{output} cannot be written: {error.strerror}") from error

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A run's records, read back: what each test said, and where the rest of it lies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.errors import UsageError
+from harness.outcome import OUTCOME_FILE, Outcome, Verdict
+from harness.text import clipped, decoded
+
+_CONSOLE = "console.log"
+_READ = 256 * 1024
+"""Bytes of the end of a console that are looked at: a guest writes as much as it likes."""
+BAD = (Outcome.FAIL, Outcome.MISS, Outcome.ERROR)
+"""Outcomes that are told first."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One test's verdict, and the folder of its records."""
+
+    verdict: Verdict
+    folder: Path
+
+    def console(self, limit: int) -> str:
+        """Give the end of what the guest's kernel said, at most `limit` characters; nothing where no guest was."""
+        try:
+            with (self.folder / _CONSOLE).open("rb") as stream:
+                stream.seek(0, 2)
+                stream.seek(max(0, stream.tell() - _READ))
+                return clipped(decoded(stream.read()), limit)
+        except OSError:
+            return ""
+
+    def command(self) -> str:
+        """Give the command line that boots its machine; nothing where it had none."""
+        for name in ("argv-cold", "argv"):
+            try:
+                return decoded((self.folder / name).read_bytes()[:_READ])
+            except OSError:
+                continue
+        return ""
+
+    @property
+    def again(self) -> str:
+        """The command that runs the test again."""
+        kernel = self.verdict.machine.get("kernel")
+        return f'harness test "{self.verdict.test}"{f" --kernel {kernel}" if kernel else ""}'
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that one run has left, its tests in the order in which they began."""
+
+    folder: Path
+    results: Sequence[Result]
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """Read a run's folder. Raises `UsageError` where it is none, or has no record of this version."""
+        folder = folder.resolve()  # `latest` is a link
+        if not folder.is_dir():
+            raise UsageError(f"run {folder}: no such folder; give one of build/runs, such as build/runs/latest")
+        results = []
+        for path in sorted(folder.glob(f"*/{OUTCOME_FILE}")):
+            try:
+                results.append(Result(Verdict.load(path.parent), path.parent))
+            except (OSError, ValidationError) as error:
+                what = str(error).partition("\n")[0]
+                raise UsageError(f"{path} is no record of this version: {what}") from error
+        if not results:
+            raise UsageError(f"run {folder}: no test has left a record there (DIR/*/{OUTCOME_FILE})")
+        return cls(folder, sorted(results, key=lambda one: one.verdict.started))
+
+    @property
+    def machine(self) -> Mapping[str, Any]:
+        """What the run's machines were made of, by the first that there was: kernel, QEMU, accelerator."""
+        return next((one.verdict.machine for one in self.results if one.verdict.machine), {})
+
+    @property
+    def kernel(self) -> str:
+        """The kernel under test, by its name."""
+        return str(self.machine.get("kernel", "no kernel"))
+
+    @property
+    def seconds(self) -> float:
+        """From the first test's beginning to the last one's end."""
+        start = min(one.verdict.started for one in self.results)
+        return max(one.verdict.started + one.verdict.seconds for one in self.results) - start
+
+    @property
+    def counts(self) -> dict[Outcome, int]:
+        """How many tests ended in which way, the gravest first."""
+        seen = Counter(one.verdict.outcome for one in self.results)
+        return {outcome: seen[outcome] for outcome in (*BAD, *Outcome) if seen[outcome]}
+
+    @property
+    def summary(self) -> str:
+        """The counts in words: `1 FAIL, 118 PASS`."""
+        return ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items())

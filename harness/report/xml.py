@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs as JUnit XML, made of their records: FAIL is `failure`, ERROR and MISS are `error`, KNOWN and SKIP `skipped`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from xml.etree import ElementTree as ET
+
+from harness.outcome import Outcome, Verdict
+from harness.report.run import Run
+from harness.text import printable
+
+_TAGS: Mapping[Outcome, str] = {
+    Outcome.FAIL: "failure", Outcome.ERROR: "error", Outcome.MISS: "error",
+    Outcome.SKIP: "skipped", Outcome.KNOWN: "skipped",
+}  # fmt: skip
+_COUNTS = {"failure": "failures", "error": "errors", "skipped": "skipped"}
+
+
+def render(runs: Sequence[Run]) -> str:
+    """Give the document: a suite for each run."""
+    root = ET.Element("testsuites", name="iov-harness")
+    for run in runs:
+        root.append(_suite(run))
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _suite(run: Run) -> ET.Element:
+    started = datetime.fromtimestamp(run.results[0].verdict.started, UTC)
+    suite = ET.Element(
+        "testsuite", name=run.kernel, tests=str(len(run.results)), time=f"{run.seconds:.3f}",
+        timestamp=started.isoformat(),
+    )  # fmt: skip
+    _properties(
+        suite, {name: run.machine.get(name) for name in ("kernel", "release", "kernel_origin", "qemu", "accel")}
+    )
+    for one in run.results:
+        suite.append(_case(one.verdict))
+    for tag, count in _COUNTS.items():
+        suite.set(count, str(sum(1 for _ in suite.iter(tag))))
+    return suite
+
+
+def _case(verdict: Verdict) -> ET.Element:
+    file, _, name = verdict.test.partition("::")
+    classname = file.removesuffix(".py").replace("/", ".")
+    case = ET.Element("testcase", classname=classname, name=name or file, time=f"{verdict.seconds:.3f}")
+    machine = verdict.machine
+    properties = {"outcome": verdict.outcome, "stage": verdict.stage, "rows": " ".join(verdict.rows)}
+    _properties(case, {**properties, **{name: machine.get(name) for name in ("kernel", "qemu", "profile")}})
+    if verdict.outcome in _TAGS:
+        result = ET.SubElement(case, _TAGS[verdict.outcome], message=printable(verdict.reason))
+        result.text = printable(verdict.detail)
+    return case
+
+
+def _properties(of: ET.Element, values: Mapping[str, object]) -> None:
+    there = {name: str(value) for name, value in values.items() if value}
+    if there:
+        properties = ET.SubElement(of, "properties")
+        for name, value in there.items():
+            ET.SubElement(properties, "property", name=name, value=printable(value))

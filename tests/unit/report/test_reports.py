@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reports of runs whose records are made here: what each format says, and that none of it obeys a guest."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import kcidb_io
+import pytest
+
+from harness.errors import UsageError
+from harness.outcome import Outcome, Verdict
+from harness.report import html, kcidb, text, xml
+from harness.report.run import Run
+from harness.report.text import Reply
+
+PANIC = "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b"
+HOSTILE = "</script><script>alert(1)</script> \x1b]0;owned\x07 <b>&amp;"
+MACHINE = {
+    "profile": "igb-sriov", "kernel": "7.3-siov", "release": "7.3.0-iov", "kernel_origin": "built from debian:7.3",
+    "qemu": "11.1.3", "qemu_origin": "Debian", "accel": "tcg",
+}  # fmt: skip
+
+
+def recorded(run: Path, number: int, outcome: Outcome, reason: str = "", **more: Any) -> None:
+    folder = run / f"test-{number}"
+    folder.mkdir(parents=True)
+    verdict = Verdict(
+        test=f"tests/guest/sriov/test_x.py::test_{number}[igb-stub]", outcome=outcome, reason=reason, seconds=1.5,
+        started=1_700_000_000.0 + number, machine=MACHINE, rows=("SR-27",), **more,
+    )  # fmt: skip
+    verdict.save(folder)
+    (folder / "argv").write_text("qemu-system-x86_64 -machine q35\n")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Give a run with a test of every outcome, one of which a panic ended."""
+    folder = tmp_path / "20261122-1"
+    for number, outcome in enumerate(Outcome):
+        recorded(folder, number, outcome, f"{outcome}, and why: {HOSTILE}", detail=f"E  {HOSTILE}")
+    recorded(folder, 6, Outcome.FAIL, PANIC, detail=f"the guest's kernel: {PANIC}")
+    (folder / "test-6" / "console.log").write_bytes(b"[    1.0] ok\n\x1b[2J" + PANIC.encode() + b"\n")
+    (folder / "base-q35").mkdir()  # the record of a base machine, which is no test's
+    return Run.load(folder)
+
+
+def test_a_run_is_read_in_the_order_in_which_its_tests_began(run: Run) -> None:
+    assert [one.verdict.test.partition("test_x.py::")[2] for one in run.results] == [
+        f"test_{number}[igb-stub]" for number in range(7)
+    ]
+    assert (run.kernel, run.seconds) == ("7.3-siov", 7.5)
+    assert run.summary == "2 FAIL, 1 MISS, 1 ERROR, 1 PASS, 1 SKIP, 1 KNOWN"
+
+
+def test_a_link_to_a_run_is_that_run(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to(run.folder.name)
+    assert Run.load(tmp_path / "latest").folder == run.folder
+
+
+def test_what_is_no_run_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder; give one of build/runs"):
+        Run.load(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="no test has left a record"):
+        Run.load(tmp_path)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "outcome.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"outcome\.json is no record of this version: ") as caught:
+        Run.load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_console_is_told_from_its_end_without_escapes(run: Run) -> None:
+    assert run.results[6].console(1000) == f"[    1.0] ok\n{PANIC}\n"
+    assert run.results[0].console(1000) == ""
+    (run.results[0].folder / "console.log").write_bytes(b"x" * 1_000_000 + b"\nend\n")
+    assert run.results[0].console(100).endswith("end\n")
+    assert len(run.results[0].console(100)) < 200
+
+
+def test_the_text_tells_what_went_wrong_first_and_how_to_see_it_again(run: Run) -> None:
+    said = text.render([run])
+    lines = said.splitlines()
+    assert lines[0] == f"7.3-siov: {run.summary} (7 tests, 8 s)"
+    assert lines[1] == "  kernel  7.3.0-iov, built from debian:7.3"
+    outcomes = [line.split()[0] for line in lines if re.match(r"[A-Z]+  tests/", line)]
+    assert outcomes == ["FAIL", "FAIL", "MISS", "ERROR", "KNOWN"]
+    assert PANIC in said
+    assert '  again: harness test "tests/guest/sriov/test_x.py::test_6[igb-stub]" --kernel 7.3-siov' in lines
+    assert all(len(line) <= 78 or "::" in line for line in lines)
+
+
+def test_many_failures_are_counted(tmp_path: Path) -> None:
+    for number in range(25):
+        recorded(tmp_path / "run", number, Outcome.FAIL, "no")
+    assert "FAIL  and 5 more" in text.render([Run.load(tmp_path / "run")])
+
+
+def test_an_answer_stays_in_its_thread(run: Run) -> None:
+    said = text.render([run], Reply("20260604.abc@example.org", "[PATCH v2 07/12] PCI: x"))
+    assert said.startswith(
+        "Subject: Re: [PATCH v2 07/12] PCI: x\nIn-Reply-To: <20260604.abc@example.org>\n"
+        "References: <20260604.abc@example.org>\n\n7.3-siov: "
+    )
+    assert Reply("<a@b>", "Re: x").headers().startswith("Subject: Re: x\nIn-Reply-To: <a@b>\n")
+
+
+def test_junit_tells_the_outcomes_apart(run: Run) -> None:
+    root = ET.fromstring(xml.render([run]))  # noqa: S314 - just made
+    (suite,) = root
+    assert {name: suite.get(name) for name in ("name", "tests", "failures", "errors", "skipped")} == {
+        "name": "7.3-siov", "tests": "7", "failures": "2", "errors": "2", "skipped": "2",
+    }  # fmt: skip
+    told = {}
+    for case in suite.iter("testcase"):
+        properties = {one.get("name"): one.get("value") for one in case.iter("property")}
+        assert (properties["kernel"], properties["profile"], properties["rows"]) == ("7.3-siov", "igb-sriov", "SR-27")
+        told[properties["outcome"]] = [one.tag for one in case if one.tag != "properties"]
+    assert told == {
+        "PASS": [],
+        "FAIL": ["failure"],
+        "ERROR": ["error"],
+        "MISS": ["error"],
+        "SKIP": ["skipped"],
+        "KNOWN": ["skipped"],
+    }
+    assert PANIC in xml.render([run])
+
+
+def test_kcidb_takes_it(run: Run) -> None:
+    made = kcidb.render([run])
+    kcidb_io.schema.LATEST.validate(json.loads(json.dumps(made)))
+    tests = {one["misc"]["test"]: one for one in made["tests"]}
+    assert [one["status"] for one in tests.values()] == ["PASS", "FAIL", "ERROR", "MISS", "SKIP", "FAIL", "FAIL"]
+    known = tests["tests/guest/sriov/test_x.py::test_5[igb-stub]"]
+    assert known["misc"]["known"]
+    assert known["comment"].startswith("known: KNOWN, and why")
+    assert PANIC in tests["tests/guest/sriov/test_x.py::test_6[igb-stub]"]["log_excerpt"]
+    assert len({one["id"] for one in made["tests"]}) == 7
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its scripts, and what it would fetch."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.scripts: list[str] = []
+        self.fetched: list[str] = []
+        self._inside = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._inside = tag == "script"
+        if self._inside:
+            self.scripts.append("")
+        self.fetched += [f"{tag} {name}" for name, value in attrs if name in ("src", "href") and value]
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = self._inside and tag != "script"
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.scripts[-1] += data
+
+
+def test_the_page_holds_all_and_obeys_no_guest(run: Run) -> None:
+    page = Page(html.render([run]))
+    assert page.fetched == []
+    data_script, program = page.scripts
+    data = json.loads(data_script)
+    assert len(data["tests"]) == len(data["cells"]) == 7
+    (cell,) = data["cells"][6]
+    assert (cell["outcome"], cell["rows"], cell["profile"]) == ("FAIL", ["SR-27"], "igb-sriov")
+    assert (PANIC in cell["reason"], PANIC in cell["console"]) == (True, True)
+    assert cell["command"].startswith("qemu-system-x86_64")
+    assert "innerHTML" not in program
+
+
+def test_a_test_that_one_run_lacks_is_an_empty_cell(run: Run, tmp_path: Path) -> None:
+    recorded(tmp_path / "other", 0, Outcome.FAIL, "other")
+    data = json.loads(Page(html.render([run, Run.load(tmp_path / "other")])).scripts[0])
+    assert [[one and one["outcome"] for one in row] for row in data["cells"]][:2] == [["PASS", "FAIL"], ["FAIL", None]]
+
+
+def test_a_page_of_500_failures_is_below_5_megabytes(tmp_path: Path) -> None:
+    for number in range(500):
+        recorded(tmp_path / "run", number, Outcome.FAIL, "r" * 500, detail="d" * 20_000)
+        (tmp_path / "run" / f"test-{number}" / "console.log").write_bytes(b"c" * 100_000)
+    assert len(html.render([Run.load(tmp_path / "run")]).encode()) < 5_000_000
