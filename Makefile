@@ -83,7 +83,7 @@ wheel: $(READY)  ## a test from the wheel, installed elsewhere
 	reports=$$PWD/$(REPORTS) && cd "$$elsewhere" && \
 	venv/bin/harness test "tests/guest/sriov/test_attributes.py::test_a_pf_has_every_sriov_attribute" -k igb --junit "$$reports/wheel.xml"
 
-test: lint unit device guest $(SIOV) wheel  ## lint, then all tests
+test: lint unit device guest $(SIOV) overlay wheel  ## lint, then all tests
 
 # FUZZ_MESSAGES says how many, FUZZ_SEED repeats a run; messages and client are those of the unit tests.
 fuzz: $(READY)  ## say 100,000 random and spoiled messages to the server of Python devices

@@ -112,13 +112,9 @@ class Overlay:
         """
         if capability.version is None:
             raise ValueError(f"{capability.name}: only extended capabilities can be added")
-        body = bytearray(capability.size - capability.header_size)
-        for register in capability.registers:
-            start = register.offset - capability.header_size
-            body[start : start + register.size] = register.value.to_bytes(register.size, "little")
         header = {"id": capability.id, "version": capability.version}
         place = {} if capability.at is None else {"at": capability.at}
-        return self._with(Rule(self, {"capability": header, "value": list(body), **place}))
+        return self._with(Rule(self, {"capability": header, "value": list(body(capability)), **place}))
 
     def answer_at(self, routing_id: int | None) -> None:
         """Have the function answer at a routing ID of its root complex, on any bus, instead of its own (None)."""
@@ -254,6 +250,15 @@ class Log:
     def writes(self, offset: int | None = None, *, since: int = 0) -> list[Entry]:
         """Give the writes, as `reads`."""
         return [one for one in self.entries(since=since) if one.kind is Kind.WRITE and _touches(one, offset)]
+
+
+def body(capability: Capability) -> bytes:
+    """Give what a capability holds behind its header."""
+    held = bytearray(capability.size - capability.header_size)
+    for register in capability.registers:
+        start = register.offset - capability.header_size
+        held[start : start + register.size] = register.value.to_bytes(register.size, "little")
+    return bytes(held)
 
 
 def _touches(entry: Entry, offset: int | None) -> bool:

@@ -9,12 +9,17 @@ import pytest
 from sriov_cases import STUB, hand_over, settle
 
 from harness.device import capabilities
-from harness.device.overlay import Overlay
+from harness.device.overlay import Overlay, body
 from harness.guest.guest import Guest
 from harness.guest.pci import Function
 from harness.machine.machine import Machine
 
-ARI, SRIOV, HEAD = 0x0E, 0x10, 0x100
+SRIOV, VSEC, UNKNOWN = 0x10, 0x0B, 0x42
+"""IDs of extended capabilities; the last is nobody's."""
+NO_DEVICE = 0xFFFE
+"""A device ID that no driver and no quirk of the kernel's looks for."""
+HEAD = 0x100
+"""Where the chain begins."""
 pytestmark = pytest.mark.usefixtures("shared_machine")
 
 models = pytest.mark.parametrize(
@@ -79,39 +84,53 @@ def test_a_header_that_is_none_ends_the_chain(guest: Guest, pf: Function, chain:
     assert not works(guest, pf)
 
 
-@models
-def test_a_long_circle_comes_to_an_end(guest: Guest, pf: Function, chain: Overlay) -> None:
-    """As many capabilities as there is room for, the last of which leads back to the first."""
+def circle(chain: Overlay, kind: int) -> None:
+    """Show as many capabilities of a kind as there is room for, the last of which leads back to the chain's head."""
     places = list(range(0x400, 0x1000, 8))
     for at, following in zip(places, [*places[1:], HEAD], strict=True):
-        chain.show(at, (0x0B | 1 << 16 | following << 20).to_bytes(4, "little") + bytes(4))
-    own = int.from_bytes(chain.own()[HEAD : HEAD + 4], "little")
-    chain.show(HEAD, (own & 0xFFFFF | places[0] << 20).to_bytes(4, "little"))
+        chain.show(at, header(kind, following) + bytes(4))
+    chain.config.link(HEAD, places[0])
+
+
+def header(kind: int, following: int) -> bytes:
+    return (kind | 1 << 16 | following << 20).to_bytes(4, "little")
+
+
+@models
+def test_a_long_circle_comes_to_an_end(guest: Guest, pf: Function, chain: Overlay) -> None:
+    circle(chain, UNKNOWN)
+    guest.rescan()
+    assert not works(guest, pf)
+
+
+@pytest.mark.machine("igb-sriov")
+@pytest.mark.known_bug(
+    "pci_find_vsec_capability() follows a circle of vendor-specific capabilities for ever, on a device of the vendor's "
+    "whom a quirk asks about (Intel's: set_pcie_thunderbolt())",
+    match="rescan: nothing within|self-detected stall|soft lockup",
+)
+def test_a_circle_of_vendor_specific_capabilities_comes_to_an_end(guest: Guest, pf: Function, chain: Overlay) -> None:
+    circle(chain, VSEC)
     guest.rescan()
     assert not works(guest, pf)
 
 
 @models
-@pytest.mark.parametrize("following", ["first", "second"])
+@pytest.mark.parametrize("place", ["before", "behind"])
 def test_of_two_capabilities_of_one_kind_the_first_counts(
-    guest: Guest, pf: Function, chain: Overlay, following: str
+    guest: Guest, pf: Function, chain: Overlay, place: str
 ) -> None:
-    """A second SR-IOV capability, which declares other VFs, stands before the true one or behind it."""
+    """A second SR-IOV capability, which declares one VF, stands before the true one or behind it."""
     other = capabilities.sriov(total_vfs=1, first_vf_offset=1, vf_stride=1)
-    if following == "first":
-        chain.add(other)  # behind the chain's head, before the rest
+    true, total = chain.config.find(SRIOV), chain.config["sriov_total_vfs"]
+    if place == "before":
+        chain.add(other)  # behind the chain's head
     else:
-        at = chain.config.find(SRIOV)
-        added = chain.add(other.placed(0xF00))
-        added.end()
-        body = bytearray(other.size - 4)
-        for register in other.registers:
-            body[register.offset - 4 : register.end - 4] = register.value.to_bytes(register.size, "little")
-        own = int.from_bytes(chain.own()[at : at + 4], "little")
-        chain.show(0xF00, (0x10 | 1 << 16 | (own >> 20) << 20).to_bytes(4, "little") + bytes(body))
-        chain.config.link(at, 0xF00)
+        chain.show(0xF00, header(SRIOV, 0) + body(other))
+        chain.config.link(true, 0xF00)
     guest.rescan()
-    assert pf.totalvfs == (1 if following == "first" else int(chain.config["sriov_total_vfs"]))
+    hand_over(guest, pf, STUB)  # igb would have one VF less
+    assert pf.totalvfs == (1 if place == "before" else total)
 
 
 @models
@@ -128,9 +147,12 @@ def test_a_function_that_is_all_ones_is_no_function(guest: Guest, pf: Function, 
 def test_a_function_that_is_gone_in_the_midst_of_discovery_breaks_nothing(
     guest: Guest, pf: Function, chain: Overlay, after: int
 ) -> None:
+    """It is nobody's: what a driver does with half a device is its own affair, and may take it minutes."""
+    chain.config["device_id"], chain.config["class_code"] = NO_DEVICE, 0xFF0000
     with chain.faults.all_ones(after=after):
         guest.rescan()
         if pf.exists:
             pf.remove()
+    chain.clear()
     guest.rescan()
     assert works(guest, pf)
