@@ -133,12 +133,12 @@ def _based(name: str, value: Any, folder: Path) -> Any:
     if name == "profile_dir":
         several = [value] if isinstance(value, str) else value
         return [_placed(one, folder) for one in several] if isinstance(several, list) else value
+    if name == "qemu" and value == str(_BUILT_QEMU):
+        return value
     return _placed(value, folder) if name in _PATHS or (name == "kernel" and "/" in str(value)) else value
 
 
 def _placed(path: Any, folder: Path) -> Any:
-    if path == str(_BUILT_QEMU):
-        return path
     return str(folder / path) if isinstance(path, str) and not path.startswith("~") else path
 
 

@@ -21,10 +21,12 @@ from harness.provision import apt, ccache
 from harness.provision import kernel as kernels
 from harness.provision import qemu as qemus
 from harness.provision.cache import Entry
+from harness.provision.distribution import PROGRAM
 from harness.provision.kbuild import build as building
 from harness.provision.kbuild import tools
 from harness.provision.kbuild.arch import NATIVE
 from harness.provision.kernel import BuildRecipe, Recipe
+from harness.provision.qbuild import build as qemu_builds
 from harness.qemu import accel as accelerators
 from harness.qemu.library import Library
 
@@ -97,15 +99,22 @@ def _archive_keys() -> Finding:
 def _qemu(store: Store) -> Finding:
     """Look at the QEMU that would be used: the one that is given, else this machine's own, else the cached one."""
     given = store.settings.qemu
+    if given == qemus.OVERLAY:
+        built = _newest(store, qemu_builds.KIND)
+        if built is None:
+            return Finding(
+                "QEMU", ok=True, found="our own build: not built yet", remedy="make qemu (or by itself when needed)"
+            )
+        given = built.path / PROGRAM
     if given is not None:
         return _asked(store, given, "give another by --qemu")
-    host = shutil.which(qemus.PROGRAM)
+    host = shutil.which(PROGRAM)
     own = _asked(store, Path(host), "harness provision gets another") if host is not None else None
     if own is not None and own.ok:
         return own
     cached = _newest(store, "qemu")
     if cached is not None:
-        return _asked(store, cached.path / qemus.PROGRAM, "harness provision --refresh")
+        return _asked(store, cached.path / PROGRAM, "harness provision --refresh")
     return replace(own, ok=True) if own is not None else _not_fetched("QEMU")
 
 

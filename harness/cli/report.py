@@ -63,10 +63,18 @@ def report(
     if output is None:
         typer.echo(made, nl=False)
         return
-    draft = output.with_name(f".{output.name}.tmp")
+    _write(output, made)
+
+
+def _write(output: Path, made: str) -> None:
+    """Write a file whole or not at all; what is no file of that kind, such as a terminal, as it comes."""
+    is_special = output.exists() and not output.is_file()
     try:
+        if is_special:
+            output.write_text(made, encoding="utf-8")
+            return
+        draft = output.absolute().with_name(f".{output.name}.tmp")
         draft.write_text(made, encoding="utf-8")
         draft.replace(output)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise CouldNotRun(f"{output} cannot be written: {error.strerror}") from error

@@ -75,13 +75,21 @@ class Rule:
 class Overlay:
     """One overlay: for a device, or for a VF of a PF."""
 
-    def __init__(self, get: Getter, set_: Setter, declared: list[dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self, get: Getter, set_: Setter, declared: list[dict[str, Any]] | None = None, routing_id: int | None = None
+    ) -> None:
         self._get, self._set = get, set_
+        self._declared_routing_id = routing_id
         self._declared = [Rule(self, one) for one in declared or []]
         self._rules = self._declared
         self.config = Config(self)
         self.faults = Faults(self)
         self.log = Log(get)
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether its function is there."""
+        return bool(self._get("config"))
 
     def own(self) -> bytes:
         """Give the configuration space of the function itself. Raises `LookupError` while that is not there."""
@@ -96,8 +104,11 @@ class Overlay:
     ) -> Rule:  # fmt: skip
         """Have the guest see `value` from `at` on, or those bits of it that `mask` has.
 
-        `when`: only while the function's own registers hold this.
+        `when`: only while the function's own registers hold this. Raises `ValueError` for `times` 0, and what QEMU says
+        of a rule that cannot be.
         """
+        if times is not None and times < 1:
+            raise ValueError(f"times={times}: a rule is in force at least once, or always (None)")
         plain: dict[str, Any] = {"at": at, "value": list(value), "writes": writes, "after": after, "times": times or 0}
         if mask is not None:
             plain["mask"] = list(mask)
@@ -123,7 +134,7 @@ class Overlay:
     def clear(self) -> None:
         """Let the guest see the function as it is, or as its profile declares it."""
         self._renew(self._declared)
-        self.answer_at(None)
+        self.answer_at(self._declared_routing_id)
 
     def without(self, rule: Rule) -> None:
         """Have one rule less."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.deadline import Deadline, DeadlineExpired
 from harness.device import models
 from harness.device.device import Device
-from harness.device.overlay import Overlay
+from harness.device.overlay import QOM_TYPE, Overlay
 from harness.errors import CouldNotRun, GuestFailure, MachineLost, Stage, UsageError
 from harness.guest import agent
 from harness.guest.console import Console
@@ -123,6 +123,7 @@ class Machine:
         with self._coming_up(timeout, "the guest's first SSH session") as deadline:
             self._boot(self.spec.command_line, deadline, ssh_port)
             self._connect(deadline)
+        self._check_overlays()
 
     def boot_base(self, ram: Path, timeout: float) -> None:
         """Boot the base machine, without what is plugged, whose memory is the new file `ram`; raises as `boot`."""
@@ -151,6 +152,7 @@ class Machine:
             self._connect(deadline)
             self.health.connected()
             plugging.plug(self.qmp, self.guest, self.spec.plugs(self._wiring), deadline, self._reached)
+        self._check_overlays()
 
     def overlay(self, device: str, vf: int | None = None) -> Overlay:
         """Give what changes what the guest sees of a function's configuration space: a device's, or a VF's of a PF.
@@ -165,8 +167,12 @@ class Machine:
         if not self.spec.parts.qemu.has_overlay:
             raise UsageError(without_overlay(self.spec.parts.qemu))
         if self._overlays is None:
-            self._overlays = Overlays(self.qmp, self.spec.plugs(self._wiring))
+            self._overlays = Overlays(self.qmp, self.spec.objects(self._wiring))
         return self._overlays
+
+    def _check_overlays(self) -> None:
+        if QOM_TYPE in self.spec.profile.requires.objects:
+            self.overlays.check()
 
     def plug(self, name: str, timeout: float = _PLUG_TIMEOUT) -> None:
         """Plug a device of the profile, or one that was attached, in again; waits until the guest has finished with it.

@@ -66,6 +66,11 @@ class Spec:
         plugs, _ = hotplug.split(self._rendered(wiring or Wiring.by_hand()).plugged)
         return plugs
 
+    def objects(self, wiring: Wiring) -> list[Plug]:
+        """Give the objects that the profile has (`-object`) among what is plugged."""
+        plugged = self._rendered(wiring).plugged
+        return hotplug.split(option for option in plugged if option.name == "-object")[0]
+
     def devices(self) -> dict[str, Device]:
         """Make the devices that live in Python, by their QEMU ids. Raises `UsageError`."""
         return devices.made(self.profile, self.parameters)

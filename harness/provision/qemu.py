@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CouldNotRun, UsageError
-from harness.provision.apt import AptRoot, unpack
+from harness.provision import distribution
+from harness.provision.apt import AptRoot
 from harness.provision.cache import Cache, digest
-from harness.provision.prefix import Prefix
+from harness.provision.distribution import PACKAGE, PROGRAM, SUITE
 from harness.provision.qbuild import build
 
-PROGRAM = "qemu-system-x86_64"
-SUITE = "trixie-backports"
-PACKAGE = "qemu-system-x86"
 OVERLAY = Path("overlay")
 """What --qemu takes for the QEMU with our configuration-space overlay, which is built where it is not yet."""
 _OVERLAY = "iov-overlay"
@@ -142,32 +140,8 @@ def _host(required: Requirements) -> Qemu | None:
 
 def _fetch(cache: Cache, apt: AptRoot, *, refresh: bool) -> Path:
     def build(draft: Path) -> dict[str, Any]:
-        debs = draft / "debs"
-        with cache.progress.task("QEMU: download") as advance:
-            packages = apt.download([PACKAGE], debs, suite=SUITE, closure=True, advance=advance)
-        with cache.progress.task("QEMU: unpack"):
-            unpack(packages, draft / "root", cache)
-            shutil.rmtree(debs)
-        _write_launcher(draft)
-        return {"packages": {package.name: package.version for package in packages}}
+        return {"packages": distribution.unpack_qemu(cache, apt, draft)}
 
-    key = digest(SUITE, PACKAGE, _LAUNCHER)
+    key = digest(SUITE, PACKAGE, distribution.LAUNCHER)
     entry = cache.entry("qemu", key, f"QEMU from Debian {SUITE}", build, refresh=refresh)
     return entry.path / PROGRAM
-
-
-_LAUNCHER = """#!/bin/sh
-# Runs the QEMU of this folder's packages through their own loader, on a host whose libraries may be older.
-here=$(dirname "$(readlink -f "$0")")
-export QEMU_MODULE_DIR="$here/root/usr/lib/x86_64-linux-gnu/qemu"
-exec {command} -L "$here/root/usr/share/qemu" -L "$here/root/usr/share/seabios" "$@"
-"""
-
-
-def _write_launcher(draft: Path) -> None:
-    # The draft is renamed into place later, so the launcher finds its folder when it runs.
-    argv = Prefix(Path("$here/root")).argv(f"usr/bin/{PROGRAM}")
-    command = " ".join(f'"{word}"' for word in argv)
-    launcher = draft / PROGRAM
-    launcher.write_text(_LAUNCHER.format(command=command), encoding="utf-8")
-    launcher.chmod(0o755)

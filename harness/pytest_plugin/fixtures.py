@@ -205,7 +205,7 @@ def _skip_without_overlay(request: pytest.FixtureRequest, mark: pytest.Mark | No
     run = request.config.stash[RUN]
     if run.parts.qemu.has_overlay:
         return
-    asks = "overlay" in request.fixturenames
+    asks = "overlay" in request.fixturenames or request.node.get_closest_marker("needs_overlay") is not None
     if asks or (mark is not None and mark.args and needs_overlay(run.store.library.get(mark.args[0]))):
         pytest.skip(without_overlay(run.parts.qemu))
 

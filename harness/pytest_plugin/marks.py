@@ -21,6 +21,7 @@ MARKS = (
     "test_timeout(seconds): time for this test, instead of --test-timeout",
     "row(*names): the rows of docs/catalogue.md that the test shows, such as SR-27",
     "needs_kernel(*options): the test is about what these kernel options bring, such as PCI_SIOV; elsewhere it skips",
+    "needs_overlay: the test lays an overlay over configuration space; on a QEMU without iov-overlay it skips",
     "known_bug(reason, kernels=('*',), match=None): known to FAIL on these kernels; a hang, panic or report must match",
 )
 

@@ -16,9 +16,9 @@ from harness.report.run import BAD, Result, Run
 from harness.text import clipped
 
 _MOST = 6000
-"""Characters of a console, a traceback or a command line that a cell shows at most."""
+"""Bytes of a console, a traceback or a command line that a cell shows at most."""
 _ALL = 1_200_000
-"""Characters of each of these in all cells together: a page is to stay below 5 MB, and opens in no time."""
+"""Bytes of each of these in all cells together: a page is to stay below 5 MB, and opens in no time."""
 
 
 def render(runs: Sequence[Run]) -> str:
@@ -56,7 +56,7 @@ def _cell(result: Result | None, limit: int) -> dict[str, Any] | None:
     more = {}
     if not _is_well(result):  # what went well is its own proof
         parts = {"detail": verdict.detail, "console": result.console(limit), "command": result.command()}
-        more = {name: clipped(part, limit) for name, part in parts.items()}
+        more = {name: _clipped(part, limit) for name, part in parts.items()}
     return {
         "outcome": str(verdict.outcome), "seconds": round(verdict.seconds, 2), "reason": verdict.reason,
         "stage": verdict.stage, "rows": list(verdict.rows), "profile": verdict.machine.get("profile", ""),
@@ -66,6 +66,12 @@ def _cell(result: Result | None, limit: int) -> dict[str, Any] | None:
 
 def _is_well(result: Result) -> bool:
     return result.verdict.outcome in (Outcome.PASS, Outcome.SKIP)
+
+
+def _clipped(text: str, limit: int) -> str:
+    """Give so much of a text that it takes about `limit` bytes in the page, where some characters take six."""
+    cost = len(_in_script(text)) / max(1, len(text))
+    return clipped(text, int(limit / max(1, cost)))
 
 
 def _in_script(data: Any) -> str:

@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from harness.errors import UsageError
 from harness.outcome import OUTCOME_FILE, Outcome, Verdict
-from harness.text import clipped, decoded
+from harness.text import clipped, decoded, printable
 
 _CONSOLE = "console.log"
+_OVERLAY = "iov-overlay"
+"""What the origin of our own build of QEMU says."""
 _READ = 256 * 1024
 """Bytes of the end of a console that are looked at: a guest writes as much as it likes."""
 BAD = (Outcome.FAIL, Outcome.MISS, Outcome.ERROR)
@@ -51,8 +52,11 @@ class Result:
     @property
     def again(self) -> str:
         """The command that runs the test again."""
-        kernel = self.verdict.machine.get("kernel")
-        return f'harness test "{self.verdict.test}"{f" --kernel {kernel}" if kernel else ""}'
+        machine = self.verdict.machine
+        words = ["harness", "test", self.verdict.test]
+        words += ["--kernel", str(machine["kernel"])] if machine.get("kernel") else []
+        words += ["--qemu", "overlay"] if _OVERLAY in str(machine.get("qemu_origin", "")) else []
+        return printable(shlex.join(words))
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Run:
         for path in sorted(folder.glob(f"*/{OUTCOME_FILE}")):
             try:
                 results.append(Result(Verdict.load(path.parent), path.parent))
-            except (OSError, ValidationError) as error:
+            except (OSError, ValueError) as error:  # pydantic's errors, and bytes that are no text, are ValueErrors
                 what = str(error).partition("\n")[0]
                 raise UsageError(f"{path} is no record of this version: {what}") from error
         if not results:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from harness.outcome import Outcome
 from harness.report.run import BAD, Result, Run
+from harness.text import printable
 
 _WIDTH = 78
 """Columns that mail can have and still be quoted once or twice."""
@@ -32,7 +33,8 @@ class Reply:
 
 def render(runs: Sequence[Run], reply: Reply | None = None) -> str:
     """Give the summary of runs, one after another."""
-    return (reply.headers() if reply else "") + "\n".join("\n".join(_run(run)) + "\n" for run in runs)
+    said = "\n".join("\n".join(_run(run)) + "\n" for run in runs)
+    return (reply.headers() if reply else "") + printable(said)
 
 
 def _run(run: Run) -> Iterator[str]:

@@ -1,19 +1,15 @@
 /*
  * iov-overlay: what a guest sees of configuration space, changed
  *
- * An object that is given a function, and rules. It stands between the host
- * bridge and the function: reads give what rules say of the bytes that they
- * touch, writes reach the function where no rule keeps them from it. The
- * function itself knows nothing of it; a function without one is untouched.
+ * An object that is given a function, and rules: reads give what these say of
+ * the bytes that they touch, writes reach the function where none keeps them.
  *
  * Copyright (c) 2026 The iov-harness authors
- *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "qapi/qapi-types-qom.h"
 #include "qapi/qapi-visit-qom.h"
 #include "qemu/module.h"
 #include "qom/object_interfaces.h"
@@ -102,6 +98,11 @@ static Rule *rule_new(size_t at, uint8List *value, uint8List *mask,
     return rule;
 }
 
+static bool touches(const Rule *rule, uint32_t addr, uint32_t len)
+{
+    return addr < rule->at + rule->size && rule->at < addr + len;
+}
+
 /* `len` bytes of the function itself; all ones beyond its space */
 static uint32_t own(IovOverlay *o, uint32_t at, int len)
 {
@@ -132,17 +133,24 @@ static bool add_capability(IovOverlay *o, const IovOverlayRule *as,
     uint32_t top = (*free - MIN(4 + size, *free)) & ~3u;
     uint32_t at = as->has_at ? as->at : *head ? top : PCI_CONFIG_SPACE_SIZE;
     Rule *body = rule_new(at + 4, as->value, as->mask, errp);
+    bool taken = at % 4 || at < PCI_CONFIG_SPACE_SIZE;
 
     if (!body) {
         return false;
     }
+    for (unsigned r = 0; r < o->rules->len; r++) {
+        taken |= touches(g_ptr_array_index(o->rules, r), at, 4 + size);
+    }
     g_ptr_array_add(o->rules, body);
-    for (uint32_t i = at; i < at + 4 + size; i += 4) {
-        if (at < PCI_CONFIG_SPACE_SIZE || at % 4 || own(o, i, 4)) {
-            error_setg(errp, "capability 0x%x at 0x%x: device '%s' has no room "
-                       "there", as->capability->id, at, o->device);
-            return false;
-        }
+    for (uint32_t i = at; !taken && i < at + 4 + size; i += 4) {
+        taken = own(o, i, 4);
+    }
+    if (taken || as->capability->version > 15 || as->has_writes ||
+        as->has_after || as->has_times || as->when) {
+        error_setg(errp, "capability 0x%x at 0x%x: device '%s' has no room "
+                   "there, or it has more than a value and a mask",
+                   as->capability->id, at, o->device);
+        return false;
     }
     add_header(o, at, header | (*head & PCI_EXT_CAP_NEXT_MASK));
     if (*head) {
@@ -150,7 +158,7 @@ static bool add_capability(IovOverlay *o, const IovOverlayRule *as,
         add_header(o, PCI_CONFIG_SPACE_SIZE, header);
     }
     *head = header;
-    *free = MIN(*free, at);
+    *free = as->has_at ? *free : at;
     return true;
 }
 
@@ -197,22 +205,18 @@ static bool renew(IovOverlay *o, IovOverlayRuleList *declared, Error **errp)
     return sound;
 }
 
-static bool holds(IovOverlay *o, const Rule *when)
-{
-    for (uint32_t i = 0; i < when->size; i++) {
-        if ((own(o, when->at + i, 1) ^ when->value[i]) & when->mask[i]) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Whether a rule is in force for an access, which then counts */
 static bool takes(IovOverlay *o, Rule *rule, uint32_t addr, int len)
 {
-    if (addr >= rule->at + rule->size || rule->at >= addr + len ||
-        (rule->when && !holds(o, rule->when))) {
+    const Rule *when = rule->when;
+
+    if (!touches(rule, addr, len)) {
         return false;
+    }
+    for (uint32_t i = 0; when && i < when->size; i++) {
+        if ((own(o, when->at + i, 1) ^ when->value[i]) & when->mask[i]) {
+            return false;
+        }
     }
     rule->seen++;
     return rule->seen > rule->after &&
@@ -221,22 +225,9 @@ static bool takes(IovOverlay *o, Rule *rule, uint32_t addr, int len)
 
 static void note(IovOverlay *o, bool write, uint32_t at, uint32_t val, int len)
 {
-    o->log[o->accesses++ % LOG_SIZE] = (IovOverlayAccess) {
-        .write = write, .at = at, .size = len, .value = val
-    };
-}
+    IovOverlayAccess access = { write, at, len, val };
 
-/* What a rule's value or mask has for an access, as one number */
-static uint32_t bits(const Rule *rule, uint8_t *from, uint32_t addr, int len)
-{
-    uint32_t number = 0;
-
-    for (int i = 0; i < len; i++) {
-        uint32_t place = addr + i - rule->at; /* wraps before its start */
-
-        number |= place < rule->size ? (uint32_t)from[place] << 8 * i : 0;
-    }
-    return number;
+    o->log[o->accesses++ % LOG_SIZE] = access;
 }
 
 static uint32_t overlay_read(PCIDevice *dev, uint32_t addr, int len)
@@ -246,12 +237,17 @@ static uint32_t overlay_read(PCIDevice *dev, uint32_t addr, int len)
 
     for (unsigned r = 0; r < o->rules->len; r++) {
         Rule *rule = g_ptr_array_index(o->rules, r);
+        bool in_force = takes(o, rule, addr, len);
 
-        if (takes(o, rule, addr, len)) {
-            uint32_t mask = bits(rule, rule->mask, addr, len);
+        for (int i = 0; in_force && i < len; i++) {
+            uint32_t place = addr + i - rule->at; /* wraps before its start */
 
-            val &= ~mask;
-            val |= bits(rule, rule->value, addr, len) & mask;
+            if (place < rule->size) {
+                uint32_t mask = (uint32_t)rule->mask[place] << 8 * i;
+
+                val &= ~mask;
+                val |= (uint32_t)rule->value[place] << 8 * i & mask;
+            }
         }
     }
     note(o, false, addr, val, len);
@@ -261,37 +257,49 @@ static uint32_t overlay_read(PCIDevice *dev, uint32_t addr, int len)
 static void overlay_write(PCIDevice *dev, uint32_t addr, uint32_t val, int len)
 {
     IovOverlay *o = g_hash_table_lookup(overlays, dev);
-    uint32_t shielded = 0;
+    uint8_t decided[4] = {}, shielded[4] = {};
 
     note(o, true, addr, val, len);
-    for (unsigned r = 0; r < o->rules->len; r++) {
+    for (unsigned r = o->rules->len; r-- > 0;) { /* the last one counts */
         Rule *rule = g_ptr_array_index(o->rules, r);
+        bool in_force = takes(o, rule, addr, len);
 
-        if (!takes(o, rule, addr, len) ||
-            rule->writes == IOV_OVERLAY_WRITES_PASS) {
-            continue;
-        }
-        shielded |= bits(rule, rule->mask, addr, len);
-        for (int i = 0; i < len; i++) {
+        for (int i = 0; in_force && i < len; i++) {
             uint32_t place = addr + i - rule->at;
+            uint8_t mask = place < rule->size ? rule->mask[place] : 0;
 
-            if (place < rule->size && rule->writes == IOV_OVERLAY_WRITES_KEEP) {
-                rule->value[place] = val >> 8 * i;
+            mask &= ~decided[i];
+            decided[i] |= mask;
+            shielded[i] |= rule->writes == IOV_OVERLAY_WRITES_PASS ? 0 : mask;
+            if (mask && rule->writes == IOV_OVERLAY_WRITES_KEEP) {
+                rule->value[place] &= ~mask;
+                rule->value[place] |= val >> 8 * i & mask;
             }
         }
     }
-    if (!shielded) {
+    if (!ldl_he_p(shielded)) {
         o->write(dev, addr, val, len);
         return;
     }
     for (int i = 0; i < len; i++) { /* what is shielded is written as it is */
-        uint8_t mask = shielded >> 8 * i;
+        uint8_t stays = shielded[i] & ~dev->w1cmask[addr + i]; /* or as 0 */
 
-        if (mask != 0xff) {
-            o->write(dev, addr + i, (own(o, addr + i, 1) & mask) |
-                     (val >> 8 * i & ~mask & 0xff), 1);
+        if (shielded[i] != 0xff) {
+            o->write(dev, addr + i, (own(o, addr + i, 1) & stays) |
+                     (val >> 8 * i & ~shielded[i] & 0xff), 1);
         }
     }
+}
+
+/* The bus that all accesses begin at: that of pxb is below it */
+static PCIBus *outermost(PCIDevice *function)
+{
+    PCIBus *bus = pci_get_bus(function);
+
+    while (bus->parent_dev) {
+        bus = pci_get_bus(bus->parent_dev);
+    }
+    return bus;
 }
 
 /* Who answers at an address below a root bus: called by pci_find_device() */
@@ -305,45 +313,37 @@ static PCIDevice *find_moved(PCIBus *root, int bus_num, uint8_t devfn,
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         IovOverlay *o = value;
 
-        if (o->routing_id == PCI_BUILD_BDF(bus_num, devfn) &&
-            pci_device_root_bus(o->function) == root) {
+        if (o->routing_id == NONE || outermost(o->function) != root) {
+            continue;
+        }
+        if (o->routing_id == PCI_BUILD_BDF(bus_num, devfn)) {
             return o->function;
         }
-        if (o->routing_id != NONE && o->function == found) {
-            found = NULL;
-        }
+        found = o->function == found ? NULL : found;
     }
     return found;
 }
 
 static PCIDevice *find_function(IovOverlay *o)
 {
-    PCIDevice *device;
+    PCIDevice *device = NULL;
     uint8_t *cap;
 
-    if (pci_qdev_find_device(o->device, &device) != 0) {
-        return NULL;
-    }
-    if (o->vf == NONE) {
+    if (pci_qdev_find_device(o->device, &device) != 0 || o->vf == NONE) {
         return device;
     }
     cap = device->config + device->exp.sriov_cap;
-    if (!device->exp.sriov_cap || !device->exp.sriov_pf.vf ||
-        o->vf >= pci_get_word(cap + PCI_SRIOV_TOTAL_VF)) {
-        return NULL;
-    }
-    return device->exp.sriov_pf.vf[o->vf];
+    return device->exp.sriov_cap && device->exp.sriov_pf.vf &&
+           o->vf < pci_get_word(cap + PCI_SRIOV_TOTAL_VF)
+           ? device->exp.sriov_pf.vf[o->vf] : NULL;
 }
 
 static void attach(IovOverlay *o, Error **errp)
 {
     PCIDevice *function = find_function(o);
 
-    if (!function) {
-        if (pci_qdev_find_device(o->device, &function) == 0) {
-            error_setg(errp, "device '%s' has no VF %u", o->device, o->vf);
-        }
-        return; /* it may come yet */
+    if (!function) { /* it may come yet */
+        return;
     }
     if (g_hash_table_contains(overlays, function)) {
         error_setg(errp, "device '%s' has an iov-overlay already", o->device);
@@ -358,7 +358,7 @@ static void attach(IovOverlay *o, Error **errp)
     }
     function->config_read = overlay_read;
     function->config_write = overlay_write;
-    g_hash_table_insert(overlays, function, o);
+    g_hash_table_insert(overlays, object_ref(OBJECT(function)), o);
 }
 
 static void detach(IovOverlay *o)
@@ -367,6 +367,7 @@ static void detach(IovOverlay *o)
         o->function->config_read = o->read;
         o->function->config_write = o->write;
         g_hash_table_remove(overlays, o->function);
+        object_unref(OBJECT(o->function));
         o->function = NULL;
     }
 }

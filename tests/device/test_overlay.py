@@ -183,10 +183,32 @@ def test_a_function_answers_elsewhere(start: StartLane) -> None:
     assert lane.function(0).read(0) == ID
 
 
-def test_a_reset_of_the_machine_leaves_it(overlaid: Overlaid) -> None:
-    device, seen = overlaid({"at": 0, "value": [1, 0]})
-    device.reset()
-    assert seen.read(0, 2) == 1
+@pytest.mark.parametrize(
+    ("first", "second", "seen_as", "own"),
+    [("drop", "pass", 7, 5), ("pass", "drop", 7, 0), ("keep", "drop", 7, 0), ("drop", "keep", 5, 0)],
+)
+def test_of_several_rules_for_a_bit_the_last_one_decides_of_writes(
+    overlaid: Overlaid, first: str, second: str, seen_as: int, own: int
+) -> None:
+    device, seen = overlaid(*({"at": CACHE_LINE, "value": [7], "writes": writes} for writes in (first, second)))
+    seen.write(CACHE_LINE, 5, 1)
+    assert (seen.read(CACHE_LINE, 1), device.config["cache_line_size"]) == (seen_as, own)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"at": 0xFF8}, {"at": 0x102}, {"at": 0x40}, {"capability": {"id": 1, "version": 16}}, {"writes": "keep"},
+        {"after": 1},
+    ],
+    ids=["over-another", "crooked", "low", "version", "writes", "after"],
+)  # fmt: skip
+def test_a_capability_that_cannot_be_is_not_taken_and_the_function_stays_as_it_is(
+    start: StartLane, more: dict[str, Any]
+) -> None:
+    added = {"capability": {"id": 0x38, "version": 1}, "value": [1] * 12}
+    lane = start(function(), overlays=[{"device": "device0", "rules": [added, {**added, **more}]}])
+    assert 0x38 not in [one.id for one in chain.extended(lane.function().config()) if one.at > 0xF00]
 
 
 def test_a_function_is_gone_in_the_midst_of_what_is_done_to_it(overlaid: Overlaid) -> None:

@@ -14,18 +14,17 @@ from typing import Any
 
 from harness import paths
 from harness.errors import CouldNotRun
-from harness.provision import complaints, job
-from harness.provision.apt import AptRoot, unpack
+from harness.provision import complaints, distribution, job
+from harness.provision.apt import AptRoot, upstream
 from harness.provision.cache import BUILDS, Cache, digest, explained
 from harness.provision.ccache import CCACHE, ccache_environment, has_ccache
+from harness.provision.distribution import BINARY, LAUNCHER, PROGRAM
 from harness.provision.progress import Advance, told
 from harness.provision.qbuild import patches, source, tools
-from harness.provision.qbuild.source import Source
+from harness.provision.qbuild.source import NotServed, Source
 
-PROGRAM = "qemu-system-x86_64"
-_KIND = "qemu-overlay"
-_SUITE = "trixie-backports"
-_FIRMWARE = ("qemu-system-data", "seabios", "ipxe-qemu")
+KIND = "qemu-overlay"
+"""The kind of the cache's entries that hold built QEMUs."""
 _DEVICES = "iov-harness"
 """What the list of devices is called in QEMU's configs/devices/x86_64-softmmu/."""
 _CONFIGURE = (
@@ -36,11 +35,6 @@ _CONFIGURE = (
 _SANITIZERS = ("--enable-asan", "--enable-ubsan")
 _STEP = re.compile(rb"^\[(\d+)/(\d+)\] ")
 _LOG_TAIL = 256 * 1024
-_LAUNCHER = f"""#!/bin/sh
-# Runs the QEMU beside it with the firmware beside it.
-here=$(dirname "$(readlink -f "$0")")
-exec "$here/bin/{PROGRAM}" -L "$here/root/usr/share/qemu" -L "$here/root/usr/share/seabios" "$@"
-"""
 
 
 @dataclass(frozen=True)
@@ -68,22 +62,20 @@ def provide(
     for one in found[:-1]:
         try:
             return _provide(cache, apt, source_apt, one, sanitize=sanitize, refresh=refresh)
-        except CouldNotRun as error:
-            if not source.is_not_served(error):
-                raise
+        except NotServed:
             cache.progress.note(f"{one.origin}: the mirror does not have its files; taking an older one")
     return _provide(cache, apt, source_apt, found[-1], sanitize=sanitize, refresh=refresh)
 
 
 def _newest(cache: Cache, *, sanitize: bool) -> Built | None:
-    """Give what was built last from the distribution's source and from the overlay as it is now."""
+    """Give the newest that was built from the distribution's source and from the overlay as it is now."""
     wanted = _recipe(sanitize=sanitize)
-    for key in cache.keys(_KIND):
-        entry = cache.find(_KIND, key)
-        if entry is not None and entry.about.get("recipe") == wanted and entry.about.get("version"):
-            used = cache.use(_KIND, key)
-            if used is not None:
-                return Built(used.path / PROGRAM, used.about["origin"])
+    entries = [entry for key in cache.keys(KIND) if (entry := cache.find(KIND, key))]
+    fit = [one for one in entries if one.about.get("recipe") == wanted and one.about.get("version")]
+    for entry in sorted(fit, key=lambda one: upstream(one.about["version"]), reverse=True):
+        used = cache.use(KIND, entry.key)
+        if used is not None:
+            return Built(used.path / PROGRAM, used.about["origin"])
     return None
 
 
@@ -97,27 +89,26 @@ def _provide(cache: Cache, apt: AptRoot, source_apt: AptRoot, what: Source, *, s
         src.mkdir(parents=True)
         what.unpack(cache, source_apt, src)
         _add_overlay(src)
-        _add_firmware(cache, apt, draft)
         with cache.locked(CCACHE, shared=True):
             _compile(cache, src, work / "objects", sanitize=sanitize)
-        (draft / "bin").mkdir()
-        (work / "objects" / PROGRAM).rename(draft / "bin" / PROGRAM)
+        # In the place of the distribution's: it runs with the firmware, and the libraries, that that one runs with.
+        distribution.unpack_qemu(cache, apt, draft)
+        (work / "objects" / PROGRAM).replace(draft / BINARY)
         shutil.rmtree(work)
-        launcher = draft / PROGRAM
-        launcher.write_text(_LAUNCHER, encoding="utf-8")
-        launcher.chmod(0o755)
         origin = f"with iov-overlay, built from {what.origin}"
         return {"origin": origin, "version": what.version, "recipe": recipe, "compiler": tools.compiler()}
 
     key = digest(recipe, what.key)
-    entry = cache.entry(_KIND, key, f"QEMU with iov-overlay, {what.origin}", build, refresh=refresh)
+    entry = cache.entry(KIND, key, f"QEMU with iov-overlay, {what.origin}", build, refresh=refresh)
     return Built(entry.path / PROGRAM, entry.about["origin"])
 
 
 def _recipe(*, sanitize: bool) -> str:
     """Give a digest of all that is ours in a build."""
     files = sorted(file for file in paths.overlay().iterdir() if file.suffix in (".c", ".mak", ".patch"))
-    return digest([(file.name, file.read_text(encoding="utf-8")) for file in files], _CONFIGURE, _LAUNCHER, sanitize)
+    return digest(
+        [(file.name, file.read_text(encoding="utf-8")) for file in files], _CONFIGURE, _SANITIZERS, LAUNCHER, sanitize
+    )
 
 
 def _add_overlay(src: Path) -> None:
@@ -125,13 +116,6 @@ def _add_overlay(src: Path) -> None:
     patches.apply_ours(src, folder)
     shutil.copy(folder / "iov-overlay.c", src / "hw" / "misc")
     shutil.copy(folder / "devices.mak", src / "configs" / "devices" / "x86_64-softmmu" / f"{_DEVICES}.mak")
-
-
-def _add_firmware(cache: Cache, apt: AptRoot, draft: Path) -> None:
-    with cache.progress.task("QEMU's firmware: download") as advance:
-        packages = apt.download(_FIRMWARE, draft / "debs", suite=_SUITE, closure=False, advance=advance)
-    unpack(packages, draft / "root", cache)
-    shutil.rmtree(draft / "debs")
 
 
 def _compile(cache: Cache, src: Path, objects: Path, *, sanitize: bool) -> None:
@@ -143,7 +127,9 @@ def _compile(cache: Cache, src: Path, objects: Path, *, sanitize: bool) -> None:
         str(src / "configure"), *_CONFIGURE, *compiler, *(_SANITIZERS if sanitize else ()),
         f"--python={sys.executable}", "--with-pkgversion=iov-overlay",
     ]  # fmt: skip
-    environment = job.environment(ccache_environment(cache), first=tools.bin_folder())
+    # The folder is another for each key: what is remembered is not to know of it.
+    remembering = {**ccache_environment(cache), "CCACHE_BASEDIR": str(src.parent)}
+    environment = job.environment(remembering, first=tools.bin_folder())
     try:
         with log.open("wb", buffering=0) as said:
             with cache.progress.task("QEMU: configure"):

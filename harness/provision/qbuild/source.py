@@ -18,7 +18,13 @@ PACKAGE = "qemu"
 OLDEST = (10, 2)
 """The first QEMU with vfio-user-pci, and without an abort when a SR-IOV nvme is unplugged."""
 _TOP = ("configure", "meson.build", "VERSION", "hw/pci/pci.c")
+_SUBPROJECTS = ("keycodemapdb", "berkeley-softfloat-3", "berkeley-testfloat-3")
+"""What a release has in subprojects/, and a clone of the git repository has not."""
 _LEFT_OUT = shutil.ignore_patterns(".git", "build")
+
+
+class NotServed(CouldNotRun):
+    """A source is listed, but the mirror does not have its files: an older one will do."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,10 @@ class Source:
     folder: Path | None = None
 
     def unpack(self, cache: Cache, apt: AptRoot, to: Path) -> None:
-        """Put the tree, with the distribution's patches, into the folder `to`; raises `CouldNotRun`."""
+        """Put the tree, with the distribution's patches, into the folder `to`.
+
+        Raises `NotServed` where the mirror has not what it lists, `CouldNotRun`.
+        """
         if self.folder is not None:
             shutil.copytree(self.folder, to, symlinks=True, ignore=_LEFT_OUT, dirs_exist_ok=True)
             return
@@ -39,7 +48,12 @@ class Source:
         downloads = to.with_name("downloads")
         downloads.mkdir()
         with cache.progress.task(f"QEMU {self.version}, source: download"):
-            files = apt.download_source(PACKAGE, self.version, downloads)
+            try:
+                files = apt.download_source(PACKAGE, self.version, downloads)
+            except FetchFailed as error:
+                if "404" not in str(error):
+                    raise
+                raise NotServed(str(error)) from error
         with cache.progress.task(f"QEMU {self.version}, source: unpack"):
             untar(_one(files, ".orig.tar.xz"), to, strip=1)
             untar(_one(files, ".debian.tar.xz"), to)
@@ -53,6 +67,12 @@ def own(folder: Path) -> Source:
     if lacking:
         what = "no such folder" if not tree.is_dir() else f"no QEMU's source: it has no {lacking[0]}"
         raise UsageError(f"--qemu-source {folder}: {what}; give the top folder of a tree")
+    unfetched = [name for name in _SUBPROJECTS if not (tree / "subprojects" / name / "meson.build").exists()]
+    if unfetched:
+        raise UsageError(
+            f"--qemu-source {folder}: subprojects {', '.join(unfetched)} are not there; in it, run: "
+            f"meson subprojects download {' '.join(unfetched)}"
+        )
     return Source(digest(str(tree), _stamps(tree)), str(tree), folder=tree)
 
 
@@ -67,11 +87,6 @@ def candidates(cache: Cache, mirror: str | None) -> tuple[AptRoot, list[Source]]
         oldest = ".".join(map(str, OLDEST))
         raise CouldNotRun(f"the distribution has no source of QEMU {oldest} or later: give a tree by --qemu-source")
     return apt, [Source(digest(version), f"Debian's source package {version}", version=version) for version in versions]
-
-
-def is_not_served(error: Exception) -> bool:
-    """Tell whether a source is listed, but the mirror does not have its files: then an older one will do."""
-    return isinstance(error, FetchFailed)
 
 
 def _one(files: list[Path], ending: str) -> Path:

@@ -20,6 +20,8 @@ from harness.machine.machine import Machine
 if TYPE_CHECKING:
     from harness.guest.introspect.state import KernelState
 
+pytestmark = pytest.mark.needs_overlay
+
 STUB = "pci-pf-stub"
 SIOV = capabilities.siov(total_sdis=8, first_sdi_offset=0x40, sdi_stride=1)
 ADDED = 0x1000 - capabilities.SIOV_SIZE
@@ -125,7 +127,7 @@ def test_a_pf_by_both_is_removed_and_found_again(guest: Guest, pf: Function, int
 
 
 @both
-@pytest.mark.row("SI-11", "SR-110")
+@pytest.mark.row("SR-110")
 def test_a_reset_of_a_pf_by_both_brings_its_vfs_back(guest: Guest, pf: Function) -> None:
     stubbed(guest, pf).numvfs = 2
     before = [vf.bdf for vf in pf.vfs]

@@ -127,7 +127,7 @@ def test_a_bus_that_was_there_before_vfs_stays_when_they_go(
 
 
 @pytest.mark.machine("pxb", bus_nr=0xFE)
-@pytest.mark.row("SR-37", "SR-124")
+@pytest.mark.row("SR-37")
 def test_no_vf_is_enabled_beyond_the_last_bus_that_there_can_be(
     machine: Machine, guest: Guest, pf: Function, overlay: Overlay
 ) -> None:
@@ -146,11 +146,27 @@ def test_no_vf_is_enabled_beyond_the_last_bus_that_there_can_be(
 
 @pytest.mark.machine("pxb")
 @pytest.mark.machine("pxb", bus_nr=0xFE)
-@pytest.mark.row("SR-124")
+@pytest.mark.row("SR-51")
 def test_vfs_on_a_high_bus_are_enabled(guest: Guest, pf: Function) -> None:
     hand_over(guest, pf, STUB)
     pf.numvfs = 8
     assert [vf.bdf.bus for vf in pf.vfs] == [pf.bdf.bus] * 8
+    pf.numvfs = 0
+
+
+@pytest.mark.machine("pxb")
+@pytest.mark.row("SR-51")
+def test_vfs_elsewhere_on_a_high_bus_are_found(machine: Machine, guest: Guest, pf: Function, overlay: Overlay) -> None:
+    pf.remove()
+    overlay.config["sriov_first_vf_offset"], overlay.config["sriov_vf_stride"] = 0x21, 1
+    where = [Bdf.from_routing_id(pf.bdf.routing_id + 0x21 + number) for number in range(8)]
+    for number, bdf in enumerate(where):
+        machine.overlay("igb0", vf=number).answer_at(bdf.routing_id)
+    guest.rescan()
+    hand_over(guest, pf, STUB)
+    pf.numvfs = 8
+    assert [vf.bdf for vf in pf.vfs] == where
+    assert {vf.class_code for vf in pf.vfs} == {0x020000}
     pf.numvfs = 0
 
 

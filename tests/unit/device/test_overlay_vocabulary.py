@@ -140,8 +140,16 @@ def test_what_the_profile_declares_stays_when_all_is_cleared(object_: Object) ->
     assert object_.properties["routing-id"] == 0xFFFFFFFF
 
 
+def test_a_rule_that_is_never_in_force_is_refused(object_: Object, overlay: Overlay) -> None:
+    with pytest.raises(ValueError, match="times=0: a rule is in force at least once"):
+        overlay.faults.wrong_value(0, 1, 1, times=0)
+    assert object_.rules == []
+
+
 def test_a_function_that_is_not_there_is_told(object_: Object, overlay: Overlay) -> None:
+    assert overlay.is_attached
     object_.properties["config"] = []
+    assert not overlay.is_attached
     with pytest.raises(LookupError, match="not there"):
         overlay.config["device_id"] = 1
 

@@ -12,7 +12,8 @@ from makings import SH, Distribution, put, script, speaking_qmp
 from harness.errors import CouldNotRun, UsageError
 from harness.provision import qemu
 from harness.provision.apt import FetchFailed
-from harness.provision.qemu import PACKAGE, PROGRAM, Qemu
+from harness.provision.distribution import PACKAGE, PROGRAM
+from harness.provision.qemu import Qemu
 
 REQUIRED = {"nvme": frozenset({"sriov_max_vfs", "serial"}), "igb": frozenset[str]()}
 COMPLETE = speaking_qmp(nvme="serial sriov_max_vfs cmb_size_mb", igb="mac")

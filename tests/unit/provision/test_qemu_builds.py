@@ -15,6 +15,7 @@ from harness.provision import apt
 from harness.provision.apt import SOURCES, AptRoot, FetchFailed
 from harness.provision.cache import Cache
 from harness.provision.qbuild import build, patches, source, tools
+from harness.provision.qbuild.source import NotServed
 
 needs_patch = pytest.mark.skipif(shutil.which("patch") is None, reason="there is no patch(1) here")
 CHANGE = """\
@@ -32,7 +33,8 @@ CHANGE = """\
 def tree(tmp_path: Path) -> Path:
     """Give what passes for a QEMU's source."""
     folder = tmp_path / "qemu"
-    for name in ("configure", "meson.build", "VERSION", "hw/pci/pci.c"):
+    projects = (f"subprojects/{name}/meson.build" for name in source._SUBPROJECTS)
+    for name in ("configure", "meson.build", "VERSION", "hw/pci/pci.c", *projects):
         put(folder / name, f"{name}\n")
     return folder
 
@@ -63,6 +65,41 @@ def test_a_folder_that_is_no_qemus_is_refused(tree: Path, lacking: str, says: st
         source.own(tree)
     with pytest.raises(UsageError, match="no such folder"):
         source.own(tree / "nowhere")
+
+
+def test_a_clone_without_its_subprojects_is_told_how_to_get_them(tree: Path) -> None:
+    shutil.rmtree(tree / "subprojects" / "keycodemapdb")
+    with pytest.raises(UsageError, match=r"in it, run: meson subprojects download keycodemapdb$"):
+        source.own(tree)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"), [("E: Failed to fetch x  404  Not Found", NotServed), ("E: timed out", FetchFailed)]
+)
+def test_only_what_the_mirror_does_not_have_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, kind: type[CouldNotRun]
+) -> None:
+    def fail(*_: object) -> list[Path]:
+        raise FetchFailed(said)
+
+    monkeypatch.setattr(AptRoot, "download_source", fail)
+    cache = Cache(tmp_path / "cache")
+    with pytest.raises(kind):
+        source.Source("key", "origin", version="1:11.1.3").unpack(cache, AptRoot(cache), tmp_path / "work")
+
+
+def test_of_several_builds_the_newest_version_is_taken(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    for number, version in enumerate(["1:10.2.2+ds-1", "1:11.1.3+ds-1", "1:9.9.9"]):
+        about = {"origin": version, "version": version, "recipe": build._recipe(sanitize=False)}
+        cache.entry(
+            build.KIND,
+            str(number),
+            version,
+            lambda draft, about=about: {**about, "_": put(draft / "x", "").stat().st_size},
+        )
+    cache.entry(build.KIND, "other", "x", lambda _: {"origin": "x", "version": "99", "recipe": "another"})
+    assert build.provide(cache, AptRoot(cache), None).origin == "1:11.1.3+ds-1"
 
 
 def test_the_newest_version_comes_first_and_old_ones_not_at_all(
@@ -102,7 +139,7 @@ def test_where_the_mirror_lacks_the_newest_an_older_one_is_built(
     def provide(_: Cache, __: AptRoot, ___: AptRoot, what: source.Source, **____: bool) -> build.Built:
         tried.append(what.version)
         if what.version != "1:10.2.2":
-            raise FetchFailed("404")
+            raise NotServed("404")
         return build.Built(tmp_path, what.origin)
 
     monkeypatch.setattr(build, "_provide", provide)
