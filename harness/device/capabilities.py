@@ -19,7 +19,6 @@ SIOV = 0x38
 """Extended capability ID of Scalable I/O Virtualization (PCI Code and ID Assignment Specification, rev 1.18)."""
 SRIOV, SRIOV_SIZE = 0x10, 0x40
 SIOV_SIZE = 0x10
-SRIOV, SRIOV_SIZE = 0x10, 0x40
 _EXPRESS_SIZE = 0x3C  # version 2, 7.5.3
 _HEADER_ALL_ONES = 0xFFFFFFFF
 

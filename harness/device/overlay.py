@@ -175,15 +175,13 @@ class Config:
 
     def register(self, name: str) -> Register:
         """Give where a register is; raises `KeyError` naming those that there are."""
-        found = {one.name: one for one in _registers(self._overlay.own())}
-        if name not in found:
-            raise KeyError(f"the function has no register {name}, but {', '.join(found)}")
-        return found[name]
+        return _register(self._overlay.own(), name)
 
     def __getitem__(self, name: str) -> int:
         """Give what the function itself has in a register."""
-        register = self.register(name)
-        return int.from_bytes(self._overlay.own()[register.offset : register.end], "little")
+        own = self._overlay.own()
+        register = _register(own, name)
+        return int.from_bytes(own[register.offset : register.end], "little")
 
     def __setitem__(self, name: str, value: int) -> None:
         """Have the guest see a value in a register, whose writes are lost."""
@@ -274,6 +272,13 @@ def body(capability: Capability) -> bytes:
 
 def _touches(entry: Entry, offset: int | None) -> bool:
     return offset is None or entry.offset <= offset < entry.offset + entry.length
+
+
+def _register(config: bytes, name: str) -> Register:
+    found = {one.name: one for one in _registers(config)}
+    if name not in found:
+        raise KeyError(f"the function has no register {name}, but {', '.join(found)}")
+    return found[name]
 
 
 def _registers(config: bytes) -> Iterator[Register]:

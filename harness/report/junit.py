@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 from harness.outcome import Outcome
 
-_TAGS: Mapping[str, str] = {Outcome.FAIL: "failure", Outcome.ERROR: "error", Outcome.MISS: "error"}
+TAGS: Mapping[str, str] = {Outcome.FAIL: "failure", Outcome.ERROR: "error", Outcome.MISS: "error"}
 
 
 def settle(path: Path) -> None:
@@ -42,7 +42,7 @@ def _outcome(case: ET.Element) -> str | None:
 
 
 def _settle_case(case: ET.Element, outcome: str) -> None:
-    wanted = _TAGS.get(outcome)
+    wanted = TAGS.get(outcome)
     if wanted is None:
         return
     results = [result for tag in ("failure", "error") for result in case.findall(tag)]

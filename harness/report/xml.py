@@ -8,13 +8,11 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
 from harness.outcome import Outcome, Verdict
+from harness.report import junit
 from harness.report.run import Run
 from harness.text import printable
 
-_TAGS: Mapping[Outcome, str] = {
-    Outcome.FAIL: "failure", Outcome.ERROR: "error", Outcome.MISS: "error",
-    Outcome.SKIP: "skipped", Outcome.KNOWN: "skipped",
-}  # fmt: skip
+_TAGS: Mapping[str, str] = {**junit.TAGS, Outcome.SKIP: "skipped", Outcome.KNOWN: "skipped"}
 _COUNTS = {"failure": "failures", "error": "errors", "skipped": "skipped"}
 
 

@@ -54,6 +54,11 @@ def settle(guest: Guest, pf: Function, driver: str) -> None:
     hand_over(guest, pf, driver)
 
 
+def is_pf(function: Function) -> bool:
+    """Tell whether the kernel takes a function for a PF by SR-IOV."""
+    return any(name.startswith("sriov_") for name in function.attributes())
+
+
 def need(guest: Guest, driver: str) -> None:
     """Load a driver, unless it is there."""
     if not guest.driver(driver).exists:
@@ -71,6 +76,12 @@ def places(pf: Function, count: int) -> list[Bdf]:
     """Give the addresses that the first VFs of a PF have, by its own account."""
     first = pf.bdf.routing_id + pf.offset
     return [Bdf.from_routing_id(first + number * pf.stride) for number in range(count)]
+
+
+def move_vfs(machine: Machine, device: str, places: list[Bdf]) -> None:
+    """Have the VFs of QEMU's PF `device` answer at these places, the first at the first, instead of at their own."""
+    for number, bdf in enumerate(places):
+        machine.overlay(device, vf=number).answer_at(bdf.routing_id)
 
 
 def said(guest: Guest, mark: str, words: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from errno import EIO, ENOMEM
 
 import pytest
-from sriov_cases import STUB, hand_over, said
+from sriov_cases import STUB, hand_over, is_pf, said
 
 from harness.device.device import CONFIG
 from harness.device.siov import SiovDevice
@@ -40,10 +40,6 @@ def found(guest: Guest, pf: Function, device: SiovDevice) -> Found:
         return pf
 
     return find
-
-
-def is_pf(function: Function) -> bool:
-    return any(name.startswith("sriov_") for name in function.attributes())
 
 
 def test_a_capability_that_is_sound_makes_a_pf(found: Found) -> None:

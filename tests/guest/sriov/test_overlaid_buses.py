@@ -6,7 +6,7 @@ from __future__ import annotations
 from errno import ENOMEM
 
 import pytest
-from sriov_cases import STUB, hand_over, need, said
+from sriov_cases import STUB, hand_over, move_vfs, need, said
 
 from harness.device.overlay import Overlay
 from harness.guest.agent import raises_errno
@@ -27,8 +27,7 @@ def moved(machine: Machine, pf: Function, count: int) -> list[Bdf]:
     for name, value in (("first_vf_offset", BEYOND), ("vf_stride", 1), ("total_vfs", count), ("initial_vfs", count)):
         overlay.config[f"sriov_{name}"] = value
     where = [Bdf.from_routing_id(pf.bdf.routing_id + BEYOND + number) for number in range(count)]
-    for number, bdf in enumerate(where):
-        machine.overlay("igb0", vf=number).answer_at(bdf.routing_id)
+    move_vfs(machine, "igb0", where)
     return where
 
 
@@ -160,8 +159,7 @@ def test_vfs_elsewhere_on_a_high_bus_are_found(machine: Machine, guest: Guest, p
     pf.remove()
     overlay.config["sriov_first_vf_offset"], overlay.config["sriov_vf_stride"] = 0x21, 1
     where = [Bdf.from_routing_id(pf.bdf.routing_id + 0x21 + number) for number in range(8)]
-    for number, bdf in enumerate(where):
-        machine.overlay("igb0", vf=number).answer_at(bdf.routing_id)
+    move_vfs(machine, "igb0", where)
     guest.rescan()
     hand_over(guest, pf, STUB)
     pf.numvfs = 8

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from errno import EIO, ENODEV, ENOSYS, ERANGE
 
 import pytest
-from sriov_cases import STUB, hand_over, on, places, said, settle
+from sriov_cases import STUB, hand_over, is_pf, move_vfs, on, places, said, settle
 
 from harness.device.overlay import KEEP, Overlay
 from harness.guest.agent import raises_errno
@@ -34,21 +34,17 @@ def found(machine: Machine, guest: Guest, pf: Function, overlay: Overlay) -> Ite
         for name, value in registers.items():
             overlay.config[name] = value
         guest.rescan()
-        if "sriov_numvfs" in pf.attributes():
+        if is_pf(pf):
             hand_over(guest, pf, STUB)
         return pf
 
     yield find
-    if pf.exists and "sriov_numvfs" in pf.attributes():
+    if pf.exists and is_pf(pf):
         settle(guest, pf, STUB)
     if pf.exists:
         pf.remove()
     machine.overlays.clear()
     guest.rescan()
-
-
-def is_pf(function: Function) -> bool:
-    return any(name.startswith("sriov_") for name in function.attributes())
 
 
 @on("igb-stub", "nvme-stub")
@@ -131,10 +127,8 @@ def test_vfs_lie_where_the_pf_says_for_their_number(machine: Machine, found: Fou
     pf.numvfs = 1
     assert pf.offset == overlay.config["sriov_first_vf_offset"]
     pf.numvfs = 0
-    for number in range(2):
-        machine.overlay("igb0", vf=number).answer_at(
-            pf.bdf.routing_id + 0x20 + number * overlay.config["sriov_vf_stride"]
-        )
+    first, stride = pf.bdf.routing_id + 0x20, overlay.config["sriov_vf_stride"]
+    move_vfs(machine, "igb0", [Bdf.from_routing_id(first), Bdf.from_routing_id(first + stride)])
     pf.numvfs = 2
     assert pf.offset == 0x20
     assert [vf.bdf for vf in pf.vfs] == places(pf, 2)
@@ -163,8 +157,7 @@ def test_vfs_are_found_and_work_wherever_they_lie(machine: Machine, found: Found
     total = 8 if stride else 1
     pf = found(sriov_first_vf_offset=offset, sriov_vf_stride=stride, sriov_total_vfs=total, sriov_initial_vfs=total)
     where = [Bdf.from_routing_id(pf.bdf.routing_id + offset + number * stride) for number in range(total)]
-    for number, bdf in enumerate(where):
-        machine.overlay("igb0", vf=number).answer_at(bdf.routing_id)
+    move_vfs(machine, "igb0", where)
     pf.numvfs = total
     assert [vf.bdf for vf in pf.vfs] == where
     assert {vf.class_code for vf in pf.vfs} == {0x020000}
