@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The devices of our profiles, the overlay, and edu, which tests take for a device without SR-IOV.
 CONFIG_Q35=y
+CONFIG_HPET=y
 CONFIG_PCIE_PORT=y
 CONFIG_XIO3130=y
 CONFIG_PXB=y
