@@ -11,6 +11,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 OUTCOME_FILE = "outcome.json"
+SOURCE_FILE = "test_source.py"
+"""Beside the record of a test that went wrong: the file that it stands in, as it was."""
 
 
 class Outcome(StrEnum):

@@ -24,6 +24,7 @@ from harness.cli import (
     profiles,
     provision,
     report,
+    repro,
     shell,
     test,
     validate,
@@ -48,6 +49,7 @@ app.add_typer(device.app, name="device")
 app.add_typer(bench.app, name="bench")
 app.add_typer(validate.app, name="validate")
 app.command()(report.report)
+app.command()(repro.repro)
 app.command()(demo.demo)
 
 

@@ -14,16 +14,17 @@ from rich.console import Console
 
 from harness.cli import complete, flags, output, terminal
 from harness.errors import GuestFailure, HarnessError, UsageError
-from harness.machine import record
+from harness.guest import terminal as guest_terminal
+from harness.machine import live, record
 from harness.machine.introspection import debug_info
 from harness.machine.machine import Machine
 from harness.outcome import Exit
-from harness.provision.keys import Keys
 from harness.qemu.template import Wiring
 from harness.text import printable
 
 _DAY = 24 * 3600.0
 _INTROSPECT = "Print what its kernel has in mind of PCI functions, drivers and blocked tasks, instead of a prompt."
+_PYTHON = "Give a Python prompt that has machine, guest, pf and the devices by name, instead of a shell."
 _PROFILE = "The machine to start; see `harness profiles`."
 _SCRIPT = "/run/iov-harness-stdin"
 """Where standard input lies in the guest as a script: dropbear takes no command longer than 9000 bytes."""
@@ -42,6 +43,7 @@ def shell(
     cold: flags.Cold = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print QEMU's command line, ready to paste.")] = False,
     introspect: Annotated[bool, typer.Option("--introspect", help=_INTROSPECT)] = False,
+    python: Annotated[bool, typer.Option("--python", help=_PYTHON)] = False,
     as_json: flags.Json = False,
 ) -> None:
     """Start a guest and give a prompt in it; the machine ends with the prompt."""
@@ -54,7 +56,7 @@ def shell(
     if dry_run:
         wiring = Wiring.by_hand(ssh_port)
         typer.echo(machine_spec.by_hand(machine_spec.command_line(wiring), wiring))
-        typer.echo(f"{_ssh(machine_spec.parts.keys, wiring.ssh_port)}\nCtrl-A x ends it.", err=True)
+        typer.echo(f"{live.ssh(machine_spec.parts.keys, wiring.ssh_port)}\nCtrl-A x ends it.", err=True)
         return
     if introspect:
         debug_info(machine_spec.parts.kernel)  # or it is refused before anything boots
@@ -66,7 +68,9 @@ def shell(
     with starter.running(machine_spec, record.folder_for(run, f"shell-{profile}"), ssh_port=ssh_port) as machine:
         if introspect:
             raise typer.Exit(_run_and_look(machine, command, as_json=as_json))
-        raise typer.Exit(_work(machine, command) if command or not sys.stdin.isatty() else _prompt(machine))
+        raise typer.Exit(
+            _work(machine, command) if command or not sys.stdin.isatty() else _prompt(machine, python=python)
+        )
 
 
 def _run_and_look(machine: Machine, command: list[str] | None, *, as_json: bool) -> int:
@@ -99,19 +103,19 @@ def _run(machine: Machine, command: list[str]) -> int:
         return machine.session.run(command, timeout=_DAY, tell=tell).status
 
 
-def _prompt(machine: Machine) -> int:
+def _prompt(machine: Machine, *, python: bool) -> int:
     """Give the user a prompt. A machine that is lost meanwhile is kept for inspection while its QEMU is there."""
     console = output.console(stderr=True)
     _introduce(console, machine)
     with _reports_told(machine):
-        terminal.interact(machine.session)
+        live.python(machine) if python else guest_terminal.interact(machine.session)
     if machine.loss is None:
         return Exit.OK
     console.print(f"the machine is lost: {printable(machine.loss)}")
     console.print(f"console: {machine.directory / 'console.log'}")
     if machine.health.exit is None:
         console.print(f"QEMU is still there for inspection: {machine.debug_socket}\nEnter ends it.")
-        terminal.wait_for_enter()
+        guest_terminal.wait_for_enter()
     return Exit.FAIL
 
 
@@ -128,15 +132,9 @@ def _reports_told(machine: Machine) -> Iterator[None]:
 
 
 def _introduce(console: Console, machine: Machine) -> None:
-    console.print(f"ssh:     {_ssh(machine.spec.parts.keys, machine.ssh_port)}")
-    console.print(f"qmp:     {machine.debug_socket}")
-    console.print(f"console: {machine.directory / 'console.log'}")
+    for name, line in live.addresses(machine).items():
+        console.print(f"{name + ':':9}{line}", soft_wrap=True)
     console.print("The machine ends with this prompt (exit or Ctrl-D).")
-
-
-def _ssh(keys: Keys, port: int) -> str:
-    unpinned = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
-    return f"ssh -i {keys.login} -p {port} {unpinned} root@127.0.0.1"
 
 
 def _check_free(port: int) -> None:

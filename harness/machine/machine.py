@@ -22,7 +22,7 @@ from harness.guest.guest import Guest
 from harness.guest.link import Link
 from harness.guest.pci import Function
 from harness.guest.ssh import GuestLost, GuestTimeout, Session
-from harness.machine import checkpoint, devices, introspection, plugging, record, sockets, topology
+from harness.machine import checkpoint, devices, evidence, introspection, plugging, record, sockets, topology
 from harness.machine.checkpoint import Checkpoint, NotMigrated
 from harness.machine.health import Health
 from harness.machine.overlays import Overlays
@@ -35,6 +35,7 @@ from harness.qemu.options import Option
 from harness.qemu.process import QemuProcess
 from harness.qemu.qmp import CommandRefused, Monitor, QmpLost
 from harness.qemu.template import Wiring
+from harness.text import printable
 
 if TYPE_CHECKING:
     from harness.guest.introspect.state import KernelState
@@ -370,6 +371,17 @@ class Machine:
             raise QmpLost(f"QEMU names no forwarded port: {answer[:500]!r}")
         return int(match.group(1))
 
+    def gdb(self) -> Path:
+        """Have QEMU wait for a debugger of the guest's kernel; gives the socket. Raises `CouldNotRun`."""
+        assert self._folder is not None  # noqa: S101 - it was started
+        path = self._folder / "gdb.sock"
+        if not path.exists():
+            stub = f"gdbserver unix:{path},server=on,wait=off"
+            said = self.qmp.execute("human-monitor-command", command_line=stub)
+            if not path.exists():
+                raise CouldNotRun(f"QEMU waits for no debugger: {printable(str(said)).strip()}")
+        return path
+
     def _lost(self, reason: str) -> None:
         self.session.abort(reason)
         self.qmp.abort(reason)
@@ -390,6 +402,8 @@ class Machine:
             why = str(self.health.exit)
         elif self.loss is not None:
             why = self.loss
+        elif stage is not Stage.QEMU:
+            evidence.gather(self, self.directory)
         tail = "\n".join(f"  | {line}" for line in self.console.tail(_EVIDENCE_LINES)) or "  (nothing)"
         command = "argv-cold" if self.start == "clone" else "argv"
         detail = f"last lines of the console:\n{tail}\ncommand: {self.directory / command}\nlogs:    {self.directory}"

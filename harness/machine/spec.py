@@ -86,7 +86,8 @@ class Spec:
         parts = self.parts
         return {
             "profile": self.profile.name, "parameters": dict(self.parameters), "kernel": parts.kernel.name,
-            "release": parts.kernel.release, "kernel_origin": parts.kernel.origin, "qemu": parts.qemu.version,
+            "release": parts.kernel.release, "kernel_origin": parts.kernel.origin,
+            "kernel_content": parts.kernel.content, "qemu": parts.qemu.version,
             "qemu_origin": parts.qemu.origin, "accel": parts.accel.name,
         }  # fmt: skip
 

@@ -6,6 +6,7 @@ pytest_plugins = (
     "harness.pytest_plugin.options",
     "harness.pytest_plugin.fixtures",
     "harness.pytest_plugin.telling",
+    "harness.pytest_plugin.pausing",
     "harness.pytest_plugin.outcomes",
     "harness.pytest_plugin.parallel",
     "harness.pytest_plugin.listing",

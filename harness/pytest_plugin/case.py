@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.deadline import Deadline
 from harness.judge import Judge
-from harness.machine import record
+from harness.machine import evidence, record
 from harness.machine.machine import Machine
-from harness.outcome import Verdict
+from harness.outcome import SOURCE_FILE, Verdict
 from harness.pytest_plugin.marks import KnownBug, declared, seconds
 from harness.pytest_plugin.options import RUN
 
@@ -32,6 +35,7 @@ class Case:
         self.phases: list[Verdict] = []
         self.besides: BaseException | None = None
         self._folder: Path | None = None
+        self._kept = False
 
     @classmethod
     def of(cls, item: pytest.Item) -> Case:
@@ -70,6 +74,25 @@ class Case:
         """Give the folder of a machine: the test's own for the first, and one below it for each that follows."""
         count = len(self.machines)
         return record.folder_for(self.folder, f"machine-{count + 1}") if count else self.folder
+
+    def keep_evidence(self) -> None:
+        """Keep what the first thing that went wrong left: the test's source, and what its machines are like now."""
+        if self._kept:
+            return
+        self._kept = True
+        with record.told(self.folder):
+            shutil.copy(self.item.path, self.folder / SOURCE_FILE)
+        for machine in self.machines:
+            own = machine.directory.is_relative_to(self.folder)
+            evidence.gather(machine, machine.directory if own else self.folder)
+
+    def about_machine(self) -> dict[str, Any]:
+        """Give what the record says of the test's first machine, and where in the run's folder its logs are."""
+        if not self.machines:
+            return {}
+        machine = self.machines[0]
+        run = self.item.config.stash[RUN].directory
+        return {**machine.about(), "folder": os.path.relpath(machine.directory, run)}
 
     def check(self) -> None:
         """Raise what the test's machines did wrong and nobody has told yet."""

@@ -15,6 +15,7 @@ from harness.errors import CouldNotRun, GuestFailure, HarnessError, ModelFailed,
 from harness.guest.ssh import GuestLost, GuestTimeout
 from harness.judge import KernelReported
 from harness.outcome import Outcome, Verdict
+from harness.pytest_plugin import pausing
 from harness.pytest_plugin.case import Case
 from harness.pytest_plugin.marks import KnownBug, rows
 from harness.pytest_plugin.options import RUN
@@ -88,6 +89,9 @@ def pytest_runtest_makereport(
     case = Case.of(item)
     verdict = _phase(case, call, report)
     case.phases.append(verdict)
+    if verdict.outcome in _BAD:
+        case.keep_evidence()
+        pausing.pause(case, verdict)
     _dress(report, verdict)
     if call.when == "teardown":
         final = _final(case)
@@ -223,7 +227,7 @@ def _final(case: Case) -> Verdict:
         update={
             "seconds": sum(verdict.seconds for verdict in case.phases),
             "started": case.phases[0].started,
-            "machine": case.machines[0].about() if case.machines else {},
+            "machine": case.about_machine(),
             "rows": rows(case.item),
         }
     )

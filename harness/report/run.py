@@ -15,7 +15,7 @@ from harness.outcome import OUTCOME_FILE, Outcome, Verdict
 from harness.text import clipped, decoded, printable
 
 _CONSOLE = "console.log"
-_OVERLAY = "iov-overlay"
+OVERLAY_ORIGIN = "iov-overlay"
 """What the origin of our own build of QEMU says."""
 _READ = 256 * 1024
 """Bytes of the end of a console that are looked at: a guest writes as much as it likes."""
@@ -30,10 +30,15 @@ class Result:
     verdict: Verdict
     folder: Path
 
+    @property
+    def logs(self) -> Path:
+        """Where the logs of its machine are: elsewhere than its record where several tests used that machine."""
+        return self.folder.parent / str(self.verdict.machine.get("folder", self.folder.name))
+
     def console(self, limit: int) -> str:
         """Give the end of what the guest's kernel said, at most `limit` characters; nothing where no guest was."""
         try:
-            with (self.folder / _CONSOLE).open("rb") as stream:
+            with (self.logs / _CONSOLE).open("rb") as stream:
                 stream.seek(0, 2)
                 stream.seek(max(0, stream.tell() - _READ))
                 return clipped(decoded(stream.read()), limit)
@@ -44,7 +49,7 @@ class Result:
         """Give the command line that boots its machine; nothing where it had none."""
         for name in ("argv-cold", "argv"):
             try:
-                return decoded((self.folder / name).read_bytes()[:_READ])
+                return decoded((self.logs / name).read_bytes()[:_READ])
             except OSError:
                 continue
         return ""
@@ -55,7 +60,7 @@ class Result:
         machine = self.verdict.machine
         words = ["harness", "test", self.verdict.test]
         words += ["--kernel", str(machine["kernel"])] if machine.get("kernel") else []
-        words += ["--qemu", "overlay"] if _OVERLAY in str(machine.get("qemu_origin", "")) else []
+        words += ["--qemu", "overlay"] if OVERLAY_ORIGIN in str(machine.get("qemu_origin", "")) else []
         return printable(shlex.join(words))
 
 

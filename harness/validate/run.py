@@ -35,12 +35,20 @@ class TestRun:
         return next((one for one in self.verdicts if one.outcome is outcome), None)
 
 
-def run_tests(kernel: str, tests: Sequence[str], *, workers: int = 1, first_failure: bool = False) -> TestRun:
+def command(kernel: str, tests: Sequence[str], *options: str) -> list[str]:
+    """Give the command that runs tests on a kernel, with more options of `harness test`."""
+    return [sys.executable, "-c", _HARNESS, "test", *tests, "--kernel", kernel, *options]
+
+
+def run_tests(
+    kernel: str, tests: Sequence[str], *options: str, workers: int = 1, first_failure: bool = False
+) -> TestRun:
     """Run tests on a kernel; with `first_failure` until one fails. Raises `CouldNotRun` where there is no result."""
-    command = [sys.executable, "-c", _HARNESS, "test", *tests, "--kernel", kernel, "--json"]
-    command += ["-n", str(workers)] if workers > 1 else []
-    command += ["-x"] if first_failure else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    more = ["-n", str(workers)] if workers > 1 else []
+    more += ["-x"] if first_failure else []
+    done = subprocess.run(
+        command(kernel, tests, *options, *more, "--json"), capture_output=True, text=True, check=False
+    )
     if done.returncode == Exit.INTERRUPTED:
         raise KeyboardInterrupt
     try:

@@ -45,6 +45,12 @@ class Task:
     held_by: int | None
     held_locks: tuple[str, ...]
 
+    def __str__(self) -> str:
+        waits = f", waits for {self.waits_for}" if self.waits_for else ""
+        held_by = f", which {self.held_by} has" if self.held_by is not None else ""
+        holds = f", holds {', '.join(self.held_locks)}" if self.held_locks else ""
+        return "\n  ".join([f"{self.comm} ({self.pid}){waits}{held_by}{holds}", *self.stack])
+
 
 def blocked_tasks(program: Program) -> list[Task]:
     """Read all tasks in state D, in the order of their process ids; raises as `functions`."""

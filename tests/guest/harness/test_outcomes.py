@@ -96,10 +96,26 @@ def test_a_panic_leaves_its_whole_text_in_the_record(run: Mapping[str, Any]) -> 
 
 
 def test_every_case_has_its_run_record(run: Mapping[str, Any]) -> None:
-    for folder in Path(run["run"]).glob("*fails_by_assertion*"):
-        assert {path.name for path in folder.iterdir()} == {
-            "argv", "argv-cold", "qmp.jsonl", "console.log", "ssh.log", "outcome.json"
-        }  # fmt: skip
+    left = {"argv", "argv-cold", "qmp.jsonl", "console.log", "ssh.log", "outcome.json"}
+    (folder,) = Path(run["run"]).glob("*test_passes-*")
+    assert {path.name for path in folder.iterdir()} == left
+    (folder,) = Path(run["run"]).glob("*test_fails_by_assertion-*")
+    assert {path.name for path in folder.iterdir()} == left | {"test_source.py", "dmesg.txt", "lspci.txt"}
+    assert "Linux version" in (folder / "dmesg.txt").read_text(encoding="utf-8")
+    assert "00:00.0" in (folder / "lspci.txt").read_text(encoding="utf-8")
+    assert (folder / "test_source.py").read_bytes() == PROVOKED.read_bytes()
+
+
+def test_a_guest_that_has_panicked_leaves_what_qemu_knows_of_it(run: Mapping[str, Any]) -> None:
+    (folder,) = Path(run["run"]).glob("*test_fails_by_a_panic-*")
+    assert "RIP=" in (folder / "cpus.txt").read_text(encoding="utf-8")
+    assert "Host bridge" in (folder / "lspci.txt").read_text(encoding="utf-8")
+    assert "not to be had" in (folder / "dmesg.txt").read_text(encoding="utf-8")  # no debug information, no log
+
+
+def test_a_machine_that_is_gone_leaves_no_more_than_it_did(run: Mapping[str, Any]) -> None:
+    (folder,) = Path(run["run"]).glob("*test_fails_by_a_dead_qemu-*")
+    assert not list(folder.glob("*.txt"))
 
 
 @pytest.mark.parametrize(

@@ -353,7 +353,7 @@ SIOV = "siov siov-beside-switch siov-igb siov-pair siov-pci-bridge siov-pxb siov
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("harness ", "bench cache demo device doctor kernel profiles provision report shell test validate"),
+        ("harness ", "bench cache demo device doctor kernel profiles provision report repro shell test validate"),
         ("harness shell ", f"{IGB} mine minimal {NVME} pf-stub-native pxb {SIOV} virtio-sriov"),
         ("harness shell mi", "mine minimal"),
         ("harness profiles n", NVME),

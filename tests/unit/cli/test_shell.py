@@ -52,7 +52,11 @@ class Machine:
         self.console = SimpleNamespace(reports=lambda: self.reports if self.drained else [])
         self.session = SimpleNamespace(run=self.run)
         self.guest = SimpleNamespace(put=self.put)
-        self.spec = SimpleNamespace(parts=SimpleNamespace(keys=SimpleNamespace(login=folder / "key")))
+        self.spec = SimpleNamespace(
+            parts=SimpleNamespace(
+                keys=SimpleNamespace(login=folder / "key"), kernel=SimpleNamespace(vmlinux=folder / "vmlinux")
+            )
+        )
         self.reports: list[KernelReport] = []
         self.drained = False
         self.files: dict[str, bytes] = {}
@@ -60,6 +64,9 @@ class Machine:
 
     def drain(self) -> None:
         self.drained = True
+
+    def gdb(self) -> Path:
+        return self.directory / "gdb.sock"
 
     @contextmanager
     def introspect(self, *, paused: bool) -> Iterator[Any]:
@@ -108,8 +115,8 @@ def at_the_prompt(terminal: Terminal, machine: Machine, monkeypatch: pytest.Monk
     def run(**happens: object) -> tuple[Done, bool]:
         waited: list[bool] = []
         monkeypatch.setattr(sys, "stdin", Keyboard())
-        monkeypatch.setattr("harness.cli.terminal.interact", lambda _: vars(machine).update(happens))
-        monkeypatch.setattr("harness.cli.terminal.wait_for_enter", lambda: waited.append(True))
+        monkeypatch.setattr("harness.guest.terminal.interact", lambda _: vars(machine).update(happens))
+        monkeypatch.setattr("harness.guest.terminal.wait_for_enter", lambda: waited.append(True))
         return terminal.harness("shell", "minimal", *terminal.stand_ins()), bool(waited)
 
     return run
@@ -119,6 +126,15 @@ def test_a_session_that_ends_well_is_no_failure_and_its_reports_are_told(at_the_
     done, waited = at_the_prompt(reports=[WARN])
     assert (done.code, waited) == (0, False)
     assert done.err.endswith("the kernel reported warn: WARNING: at here\n")
+
+
+def test_everything_that_leads_into_the_machine_is_told(machine: Machine, at_the_prompt: Any) -> None:
+    done, _ = at_the_prompt()
+    told = dict(line.split(maxsplit=1) for line in done.err.splitlines() if line.split(maxsplit=1)[0].endswith(":"))
+    assert "-p 4711" in told["ssh:"]
+    assert told["qmp:"] == str(machine.debug_socket)
+    vmlinux, waiting = machine.spec.parts.kernel.vmlinux, machine.gdb()
+    assert told["gdb:"] == f"gdb {vmlinux} -ex 'target remote {waiting}'"
 
 
 def test_a_panic_at_the_prompt_is_told_and_the_machine_kept_until_enter(machine: Machine, at_the_prompt: Any) -> None:

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`harness repro`: run a failed test again, from what it left."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness import paths
+from harness.cli import flags, output
+from harness.errors import UsageError
+from harness.machine.parts import Store
+from harness.outcome import Exit, exit_code
+from harness.provision.kernel import Kernel
+from harness.report import bundle as bundles
+from harness.report.bundle import Bundle
+from harness.validate import repro as repetition
+from harness.validate.run import command
+
+_IMAGE = "kernel/bzImage"
+_BUNDLE = "A test's folder in build/runs/RUN, or a file that --pack made."
+_SHELL = "Stop where it fails, with prompts in the guest and in Python, and what else it can be reached by."
+_PACK = "Run nothing: write all that another machine needs for it into FILE.tar.zst."
+_OTHER = "Another kernel than then: does it fail there, too?"
+
+
+def repro(
+    bundle: Annotated[Path, typer.Argument(help=_BUNDLE)],
+    shell: Annotated[bool, typer.Option("--shell", help=_SHELL)] = False,
+    pack: Annotated[Path | None, typer.Option(metavar="FILE", help=_PACK)] = None,
+    kernel: Annotated[str | None, typer.Option(help=_OTHER)] = None,
+    qemu: flags.Qemu = None,
+    json: flags.Json = False,
+) -> None:
+    """Run a failed test again, under the conditions that it failed under.
+
+    Exits as harness test does: 1 where it fails again, 0 where it does not.
+    """
+    if pack is not None and (shell or kernel or qemu or json):
+        raise UsageError("--pack runs nothing: give it alone")
+    if shell and json:
+        raise UsageError("--json and --shell do not go together")
+    with bundles.opened(bundle) as opened:
+        store = flags.store()
+        local = None if kernel else _local(store, str(opened.verdict.machine.get("kernel", "")))
+        if pack is not None:
+            _pack(opened, local, pack)
+            return
+        plan = repetition.plan(opened, paths.data_root(), local, kernel, None if qemu is None else str(qemu))
+        for note in plan.notes:
+            output.console(stderr=True).print(f"note: {note}")
+        if shell:
+            words = command(plan.kernel, [plan.test], *plan.options, "--pause-on-failure")
+            raise typer.Exit(subprocess.run(words, check=False).returncode)
+        output.console(stderr=True).print(f"running {opened.verdict.test} on {plan.kernel} ...", soft_wrap=True)
+        _tell(repetition.again(plan, opened), as_json=json)
+
+
+def _local(store: Store, name: str) -> Kernel | None:
+    """Give this machine's kernel of that name; None where it has none."""
+    try:
+        return store.on(name).kernel() if name else None
+    except UsageError:
+        return None
+
+
+def _pack(opened: Bundle, local: Kernel | None, to: Path) -> None:
+    if not to.name.endswith(bundles.SUFFIX):
+        raise UsageError(f"--pack {to}: a bundle's name ends in {bundles.SUFFIX}")
+    contents = repetition.contents(opened, local, _IMAGE)
+    more = {_IMAGE: local.image} if local is not None and contents.image else {}
+    bundles.pack(opened.folder, more, contents, to)
+    output.console().print(f"{to}: {to.stat().st_size / 1e6:.1f} MB; harness repro {to} runs the test again")
+
+
+def _tell(repeated: repetition.Repeated, *, as_json: bool) -> None:
+    before, now = repeated.before, repeated.now
+    if as_json:
+        told = None if now is None else now.model_dump(mode="json", by_alias=True)
+        flags.print_json({"test": before.test, "same": repeated.is_same, "before": before.outcome, "now": told})
+    else:
+        lines = [f"then: {before.outcome}: {before.reason}"]
+        lines.append("now:  it did not run" if now is None else f"now:  {now.outcome}: {now.reason}")
+        lines.append("the same failure" if repeated.is_same else "not the same")
+        for line in lines:
+            output.console().print(line, soft_wrap=True, markup=False)
+    raise typer.Exit(Exit.EMPTY if now is None else exit_code([now.outcome]))

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Running the test of a failure bundle again on the same kernel, QEMU and machine, as far as they are here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.outcome import SOURCE_FILE, Verdict
+from harness.provision.kernel import Kernel
+from harness.report.bundle import Bundle, Contents
+from harness.report.run import OVERLAY_ORIGIN
+from harness.validate.run import run_tests
+
+_VARIES = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{4,}\b|\d+(?:\.\d+)?")
+"""What of a reason differs from run to run: times, addresses, process ids."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run, and in what that differs from what the bundle tells of."""
+
+    test: str
+    kernel: str
+    options: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """What a test said then and now; `now` is None where it did not run at all."""
+
+    before: Verdict
+    now: Verdict | None
+
+    @property
+    def is_same(self) -> bool:
+        """Whether it ended in the same way, for the same reason, but for numbers that no two runs have in common."""
+        if self.now is None or self.now.outcome is not self.before.outcome:
+            return False
+        return _VARIES.sub("N", self.now.reason) == _VARIES.sub("N", self.before.reason)
+
+
+def plan(bundle: Bundle, root: Path, local: Kernel | None, given: str | None, qemu: str | None) -> Plan:
+    """Say how to run a bundle's test again: with the tests below `root`; `local` is this machine's kernel of that name.
+
+    `given` is a kernel that the user wants instead, `qemu` a QEMU. Raises `UsageError` where the bundle tells of no
+    machine, or its test or kernel is not to be had.
+    """
+    machine = bundle.verdict.machine
+    if not machine:
+        raise UsageError(f"{bundle.verdict.test} used no machine: run it again by harness test")
+    test, of_test = _test(bundle, root)
+    kernel, of_kernel = (given, []) if given else _kernel(bundle, local)
+    options = (
+        ["--qemu", qemu] if qemu else ["--qemu", "overlay"] if OVERLAY_ORIGIN in str(machine.get("qemu_origin")) else []
+    )
+    options += ["--cold"] if machine.get("start") == "cold" else []
+    return Plan(test, kernel, tuple(options), (*of_test, *of_kernel))
+
+
+def again(what: Plan, bundle: Bundle) -> Repeated:
+    """Run it; raises `CouldNotRun`."""
+    name = bundle.verdict.test.partition("::")[2]
+    run = run_tests(what.kernel, [what.test], *what.options)
+    return Repeated(bundle.verdict, _of(name, run.verdicts))
+
+
+def contents(bundle: Bundle, local: Kernel | None, image: str) -> Contents:
+    """Give what a packed bundle says of its kernel, whose image lies in it as `image` where it was built here."""
+    recorded = str(bundle.verdict.machine.get("kernel_content", ""))
+    there = local is not None and local.content == recorded
+    return Contents(kernel_content=recorded, image=image if there else None)
+
+
+def _of(name: str, verdicts: Iterable[Verdict]) -> Verdict | None:
+    return next((one for one in verdicts if one.test.partition("::")[2] == name), None)
+
+
+def _test(bundle: Bundle, root: Path) -> tuple[str, list[str]]:
+    """Give the test to run: this checkout's, where it has it, else the bundle's own copy."""
+    file, _, node = bundle.verdict.test.partition("::")
+    own = bundle.folder / SOURCE_FILE
+    here = root / file
+    if here.is_file():
+        changed = own.is_file() and own.read_bytes() != here.read_bytes()
+        return f"{here}::{node}", [f"{file} is not what it was then: this checkout's is run"] if changed else []
+    if not own.is_file():
+        raise UsageError(f"{file} is not among the tests here, and the bundle has no copy of it")
+    return f"{own}::{node}", []
+
+
+def _kernel(bundle: Bundle, local: Kernel | None) -> tuple[str, list[str]]:
+    """Give the kernel to run on: the very same where there is one, else one of the same name."""
+    machine = bundle.verdict.machine
+    name, content = str(machine.get("kernel")), str(machine.get("kernel_content", ""))
+    if local is not None and local.content == content:
+        return name, []
+    if bundle.image is not None:
+        return str(bundle.image), []
+    if local is None:
+        raise UsageError(f"kernel {name} is not here, and not in the bundle; give one by --kernel")
+    return name, [f"kernel {name} is not the one of then ({machine.get('kernel_origin')}), but {local.origin}"]
