@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 
 from harness.errors import CouldNotRun, UsageError
-from harness.report import html, kcidb, text, xml
+from harness.report import html, kcidb, text, validation, xml
 from harness.report.run import Run
 from harness.report.text import Reply
+from harness.report.validation import Validation
 
 
 class Format(StrEnum):
@@ -35,7 +36,7 @@ _RENDER: Mapping[Format, Callable[[Sequence[Run]], str]] = {
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS", help="Folders of runs, such as build/runs/latest.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS", help="Folders of runs, or of one validation.")],
     format_: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.TEXT,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write (default: to the terminal).")
@@ -55,15 +56,23 @@ def report(
         raise UsageError(f"--in-reply-to and --subject: only --format text is a mail, not {wanted}")
     if subject and in_reply_to is None:
         raise UsageError("--subject: give the mail's Message-ID too, by --in-reply-to")
-    loaded = [Run.load(run) for run in runs]
-    if in_reply_to is not None:
-        made = text.render(loaded, Reply(in_reply_to, subject or "iov-harness"))
+    reply = None if in_reply_to is None else Reply(in_reply_to, subject or "iov-harness")
+    if wanted is Format.TEXT and any(validation.is_one(folder) for folder in runs):
+        if len(runs) > 1:
+            raise UsageError("a validation is told by itself: give one folder")
+        made = validation.render(Validation.load(runs[0]), reply)
     else:
-        made = _RENDER[wanted](loaded)
+        loaded = [run for folder in runs for run in _runs(folder)]
+        made = text.render(loaded, reply) if reply else _RENDER[wanted](loaded)
     if output is None:
         typer.echo(made, nl=False)
         return
     _write(output, made)
+
+
+def _runs(folder: Path) -> list[Run]:
+    """Give a run, or those of a validation's steps."""
+    return validation.runs(folder) if validation.is_one(folder) else [Run.load(folder)]
 
 
 def _write(output: Path, made: str) -> None:

@@ -10,4 +10,5 @@ pytest_plugins = (
     "harness.pytest_plugin.outcomes",
     "harness.pytest_plugin.parallel",
     "harness.pytest_plugin.listing",
+    "harness.pytest_plugin.selecting",
 )

@@ -8,7 +8,6 @@ kernel and which other files lie beside the records.
 from __future__ import annotations
 
 import io
-import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,12 +20,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from harness.errors import CouldNotRun, UsageError
 from harness.outcome import OUTCOME_FILE, Verdict
+from harness.report.unpacking import unpack
 
 SUFFIX = ".tar.zst"
 _CONTENTS = "bundle.json"
-_LARGEST = 2 * 1024**3
-"""Bytes that a bundle may unpack to: a vmlinux with debug information has 400 MB."""
-_MOST_FILES = 10_000
 
 
 class Contents(BaseModel):
@@ -118,34 +115,14 @@ def _add_text(archive: tarfile.TarFile, name: str, text: str) -> None:
     archive.addfile(member, io.BytesIO(data))
 
 
-def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, scratch: Path) -> None:
-    """Write one regular file below `scratch`; what is none, or leads elsewhere, is left out."""
-    name = PurePosixPath(member.name)
-    content = archive.extractfile(member) if member.isreg() else None
-    if content is None or name.is_absolute() or ".." in name.parts:
-        return
-    target = scratch / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as stream:
-        shutil.copyfileobj(content, stream)
-
-
 def _unpacked(path: Path, scratch: Path) -> Path:
-    """Unpack a bundle, which somebody else has made: regular files only, in one folder, of bounded size."""
     try:
-        with zstandard.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-            left = _LARGEST
-            for count, member in enumerate(archive, 1):
-                left -= member.size
-                if left < 0 or count > _MOST_FILES:
-                    raise UsageError(f"{path}: unpacks to more than {_LARGEST >> 30} GiB or {_MOST_FILES} files")
-                _extract(archive, member, scratch)
-    except FileNotFoundError as error:
+        with path.open("rb") as packed:
+            unpack(packed, scratch, f"bundle {path}")
+    except OSError as error:
         raise UsageError(
-            f"{path}: no such bundle; give build/runs/RUN/TEST, or a file that `harness repro --pack` made"
+            f"{path}: {error.strerror}; give build/runs/RUN/TEST, or a file that `harness repro --pack` made"
         ) from error
-    except (OSError, tarfile.TarError, zstandard.ZstdError, EOFError) as error:
-        raise UsageError(f"{path} is no bundle that can be read: {error}") from error
     folders = [one for one in scratch.iterdir() if one.is_dir()]
     if len(folders) != 1:
         raise UsageError(f"{path} is no bundle: expected one folder in it, not {len(folders)}")

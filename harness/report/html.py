@@ -29,7 +29,7 @@ def render(runs: Sequence[Run]) -> str:
     data = {
         "tests": tests,
         "runs": [
-            {"name": run.kernel, "summary": run.summary, "folder": run.folder.name, "machine": dict(run.machine)}
+            {"name": run.title, "summary": run.summary, "folder": run.folder.name, "machine": dict(run.machine)}
             for run in runs
         ],
         "cells": [[_cell(by_test.get(test), limit) for by_test in map(_by_test, runs)] for test in tests],

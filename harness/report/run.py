@@ -7,7 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.errors import UsageError
@@ -15,6 +15,8 @@ from harness.outcome import OUTCOME_FILE, Outcome, Verdict
 from harness.text import clipped, decoded, printable
 
 _CONSOLE = "console.log"
+_TITLE = "title"
+"""A file in a run's folder that says what the run is called."""
 OVERLAY_ORIGIN = "iov-overlay"
 """What the origin of our own build of QEMU says."""
 _READ = 256 * 1024
@@ -33,7 +35,9 @@ class Result:
     @property
     def logs(self) -> Path:
         """Where the logs of its machine are: elsewhere than its record where several tests used that machine."""
-        return self.folder.parent / str(self.verdict.machine.get("folder", self.folder.name))
+        name = PurePosixPath(str(self.verdict.machine.get("folder", "")))
+        is_within = name.parts and ".." not in name.parts and not name.is_absolute()
+        return self.folder.parent / name if is_within else self.folder
 
     def console(self, limit: int) -> str:
         """Give the end of what the guest's kernel said, at most `limit` characters; nothing where no guest was."""
@@ -97,6 +101,14 @@ class Run:
     def kernel(self) -> str:
         """The kernel under test, by its name."""
         return str(self.machine.get("kernel", "no kernel"))
+
+    @property
+    def title(self) -> str:
+        """What the run is called: its step of a validation, and else the kernel under test."""
+        try:
+            return printable((self.folder / _TITLE).read_text(encoding="utf-8")[:200]).strip()
+        except OSError:
+            return self.kernel
 
     @property
     def seconds(self) -> float:

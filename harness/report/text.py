@@ -11,7 +11,7 @@ from harness.outcome import Outcome
 from harness.report.run import BAD, Result, Run
 from harness.text import printable
 
-_WIDTH = 78
+WIDTH = 78
 """Columns that mail can have and still be quoted once or twice."""
 _TOLD = 20
 """Tests told of one outcome; the others are counted."""
@@ -57,6 +57,6 @@ def _result(result: Result) -> Iterator[str]:
     verdict = result.verdict
     yield f"{verdict.outcome}  {verdict.test}"
     reason = f"{verdict.reason}{f' (stage {verdict.stage})' if verdict.stage else ''}"
-    yield from textwrap.wrap(reason, _WIDTH, initial_indent="  ", subsequent_indent="  ")
+    yield from textwrap.wrap(reason, WIDTH, initial_indent="  ", subsequent_indent="  ")
     if verdict.outcome is Outcome.FAIL:
         yield f"  again: {result.again}"

@@ -14,7 +14,7 @@ from harness.errors import UsageError
 from harness.provision.apt import AptRoot
 from harness.provision.cache import BUILDS, Cache, Entry, explained
 from harness.provision.ccache import CCACHE
-from harness.provision.kbuild import result, source, tools
+from harness.provision.kbuild import result, series, source, tools
 from harness.provision.kbuild.make import DoesNotBuild
 from harness.provision.kbuild.order import Inputs, Order
 from harness.provision.kbuild.source import Source
@@ -103,6 +103,8 @@ def _built(cache: Cache, name: str, inputs: Inputs, tree: Source, folder: Path, 
             "inputs": inputs.digest, "release": workshop.release, "arch": order.arch.name, "source": order.place,
             "origin": tree.origin, "config": list(order.fragments), "skipped": skipped,
             "series": [{"file": patch.file.name, "subject": patch.subject} for patch in inputs.patches],
+            "warnings": workshop.warnings(),
+            "unseen": workshop.unseen({name for patch in inputs.patches for name in series.files(patch)}),
             "compiler": tools.version(order.arch), "cc": workshop.gcc, "seconds": round(time.monotonic() - started, 1),
         }  # fmt: skip
         return cache.entry(KIND, name, f"kernel {name}", fill, refresh=True)

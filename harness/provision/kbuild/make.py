@@ -44,8 +44,8 @@ class Make:
         Raises `DoesNotBuild`.
         """
         words = [f"{name}={value}" for name, value in {**self.variables, **variables}.items()]
-        # Output is whole lines at their end: with two jobs, an error would stand in the midst of another's.
-        command = ["make", "-C", str(self.tree), f"O={self.objects}", f"-j{jobs}", "--output-sync=line"]
+        # What a compiler says of an object stands below that object's name: with two jobs, it would below another's.
+        command = ["make", "-C", str(self.tree), f"O={self.objects}", f"-j{jobs}", "--output-sync=target"]
         environment = job.environment({**self.environment, **(more or {})})
         with (
             self.log.open("ab", buffering=0) as log,

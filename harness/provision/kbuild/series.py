@@ -126,6 +126,12 @@ def applied(patches: Sequence[Patch], tree: Path, known: Container[str]) -> Iter
         yield {**{name: None for name in given if name in known}, **left}
 
 
+def files(patch: Patch) -> set[str]:
+    """Give the files that a patch touches, by their names before and after it."""
+    with tempfile.TemporaryDirectory(prefix="iov-harness-") as scratch:
+        return _touched(patch, Path(scratch))
+
+
 def _touched(patch: Patch, folder: Path) -> set[str]:
     """Give the files that a patch reads or writes, as git itself reads it; none for a patch that it cannot read."""
     listed = _git("apply", "--numstat", "-z", cwd=folder, given=patch.diff).stdout

@@ -76,6 +76,52 @@ def opened(cache: Cache, apt: AptRoot, wanted: str, *, refresh: bool = False) ->
             refresh = False
 
 
+def commit(tree: Path, revision: str, flag: str) -> str:
+    """Give a revision's full commit ID; raises `UsageError`, which names the flag that gave it."""
+    found = "" if revision.startswith("-") else _git(tree, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if not found:
+        raise UsageError(f"{flag} {revision}: git has no such commit in {tree}")
+    return found
+
+
+def state(tree: Path) -> str:
+    """Give what tells a folder's present content from others, as far as git tells it; its path where it is none."""
+    if not (tree / ".git").exists():
+        return str(tree.absolute())
+    return digest(_git(tree, "rev-parse", "HEAD"), _git(tree, "diff", "HEAD"))
+
+
+def exported(cache: Cache, tree: Path, revision: str) -> Path:
+    """Give a folder with the tree of a commit, which is written once; neither git's files nor the tree are touched.
+
+    Raises `CouldNotRun`.
+    """
+    name = f"{BUILDS}/commit-{revision[:16]}"
+    folder = cache.root / name
+    with cache.locked(name):
+        if (folder / _WHOLE).is_file():
+            os.utime(folder)
+            return folder / label(str(tree))
+        shutil.rmtree(folder, ignore_errors=True)
+        to = folder / label(str(tree))
+        try:
+            to.mkdir(parents=True, mode=0o700)
+            with cache.progress.task(f"commit {revision[:12]}: unpack"):
+                _unpack_commit(tree, revision, to)
+            (folder / _WHOLE).write_text(f"{revision}\n", encoding="utf-8")
+        except OSError as error:
+            raise explained(error, cache.root) from error
+    return to
+
+
+def _unpack_commit(tree: Path, revision: str, to: Path) -> None:
+    archive = ["git", "-C", str(tree), "archive", "--format=tar", revision]
+    with subprocess.Popen(archive, env=farm.without_git(), stdout=subprocess.PIPE) as packing:
+        done = subprocess.run(["tar", "-x", "-C", str(to)], stdin=packing.stdout, check=False)
+    if packing.returncode != 0 or done.returncode != 0:
+        raise CouldNotRun(f"commit {revision} of {tree} cannot be unpacked: git or tar failed")
+
+
 def _own(folder: Path) -> Source:
     tree = folder.absolute()
     lacking = [name for name in _TOP if not (tree / name).exists()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from harness.errors import CouldNotRun, UsageError
 from harness.provision import kconfig
 from harness.provision.cache import Cache
 from harness.provision.ccache import ccache_environment
-from harness.provision.kbuild import farm, fragments, make, series, tools
+from harness.provision.kbuild import farm, fragments, make, series, tools, warnings
 from harness.provision.kbuild.farm import Farm
 from harness.provision.kbuild.make import Make
 from harness.provision.kbuild.order import Inputs
@@ -32,13 +32,16 @@ class Workshop:
         self._farm = Farm(folder / "tree")
         self._steps = folder / "steps"
         self._unfinished = folder / "unfinished"
+        self._warned = folder / "warnings.json"
         self.objects = folder / "objects"
         self.log = folder / "build.log"
         self.tree = self._farm.root
         if self._unfinished.exists():
             # It was killed, with all that it had started: a file may be half written. ccache remembers the others.
             cache.progress.note(f"kernel {name}: the last build in its folder was killed: all is compiled again")
-            shutil.rmtree(self.objects, ignore_errors=True)
+            self._forget()
+        elif warnings.remembered(self._warned) is None:
+            self._forget()  # which also was built by a version that did not keep them
         self.objects.mkdir(parents=True, exist_ok=True)
         os.utime(folder)
         self.log.write_bytes(b"")
@@ -64,6 +67,18 @@ class Workshop:
     def release(self) -> str:
         """What `uname -r` will say."""
         return (self.objects / "include/config/kernel.release").read_text(encoding="utf-8").strip()
+
+    def warnings(self) -> list[str]:
+        """What the compiler warns of in all that was compiled, now or before."""
+        return warnings.flat(warnings.remembered(self._warned) or {})
+
+    def unseen(self, files: Iterable[str]) -> list[str]:
+        """Give those of these C and assembly files that were not compiled."""
+        return warnings.unseen(self.objects, files)
+
+    def _forget(self) -> None:
+        shutil.rmtree(self.objects, ignore_errors=True)
+        self._warned.unlink(missing_ok=True)
 
     def _lay_out(self) -> None:
         """Make the farm show the source with the series applied; nothing of it changes where that fails."""
@@ -106,9 +121,16 @@ class Workshop:
         text = self._steps.read_text(encoding="ascii").strip() if self._steps.is_file() else ""
         expected = int(text) if text.isdecimal() else 0
         with progress.task(f"kernel {self._name}: build") as advance:
-            done = self.make.run(*self._arch.targets, jobs=jobs, steps=told(progress.note, advance, expected))
+            try:
+                done = self.make.run(*self._arch.targets, jobs=jobs, steps=told(progress.note, advance, expected))
+            finally:
+                self._note_warnings()
         if done > expected:
             self._steps.write_text(f"{done}\n", encoding="ascii")
+
+    def _note_warnings(self) -> None:
+        said = warnings.parse(self.log.read_text(encoding="utf-8", errors="replace"), self.tree)
+        warnings.remember(self._warned, {**(warnings.remembered(self._warned) or {}), **said})
 
     def _environment(self) -> Mapping[str, str]:
         return {

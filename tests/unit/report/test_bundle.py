@@ -12,7 +12,7 @@ import zstandard
 
 from harness.errors import CouldNotRun, UsageError
 from harness.outcome import Outcome, Verdict
-from harness.report import bundle
+from harness.report import unpacking
 from harness.report.bundle import Bundle, Contents, opened, pack
 
 TEST = "tests/guest/sriov/test_numvfs.py::test_it[igb-stub]"
@@ -100,7 +100,7 @@ def test_a_bundle_that_unpacks_to_too_much_is_refused(
 ) -> None:
     (folder / "console.log").write_bytes(bytes(100_000))
     pack(folder, {}, Contents(), tmp_path / "b.tar.zst")
-    monkeypatch.setattr(bundle, "_LARGEST", 50_000)
+    monkeypatch.setattr(unpacking, "_LARGEST", 50_000)
     with pytest.raises(UsageError, match="unpacks to more than"), opened(tmp_path / "b.tar.zst"):
         pass
 
@@ -108,10 +108,10 @@ def test_a_bundle_that_unpacks_to_too_much_is_refused(
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (None, "no such bundle; give build/runs/RUN/TEST, or a file that `harness repro --pack` made"),
-        (b"hello\n", "is no bundle that can be read: zstd decompress error"),
-        (zstandard.compress(b"hello\n" * 1000), "is no bundle that can be read"),
-        (b"", "is no bundle that can be read"),
+        (None, "No such file or directory; give build/runs/RUN/TEST, or a file that `harness repro --pack` made"),
+        (b"hello\n", "is no archive that can be read: zstd decompress error"),
+        (zstandard.compress(b"hello\n" * 1000), "is no archive that can be read"),
+        (b"", "is no archive that can be read"),
     ],
 )
 def test_what_is_no_bundle_is_named(tmp_path: Path, data: bytes | None, why: str) -> None:

@@ -176,7 +176,7 @@ def test_a_run_is_harness_test_and_gives_its_verdicts_in_the_order_of_the_tests(
     assert [one.test for one in found.verdicts] == ["a", "b"]
     assert found.first(Outcome.FAIL) == found.verdicts[1]
     assert found.first(Outcome.MISS) is None
-    assert asked[0][3:] == ["test", "x.py", "--kernel", "k", "--json", "-n", "2", "-x"]
+    assert asked[0][3:] == ["test", "x.py", "--kernel", "k", "-n", "2", "-x", "--json"]
 
 
 NO_RESULTS = ["", "{}", "junk", '{"run": "/r", "tests": [{"test": 1}]}', '{"run": "/r", "tests": 7}']

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a patch changed in the tests' verdicts, and how certain that is: a changed verdict is asked for again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from harness.outcome import Outcome, Verdict
+
+TURNS = 3
+"""How often both kernels are asked again. Four like answers on either side happen by chance once in 35 times where the
+two do not differ (Fisher's exact test), and a test that fails in every second run shows that in 7 of 8 cases.
+"""
+_WELL = (Outcome.PASS, Outcome.KNOWN)
+
+
+class Kind(StrEnum):
+    """What became of a test."""
+
+    BROKEN = "broken"
+    FIXED = "fixed"
+    SKIPPED = "skipped"
+    LOST = "lost"
+    FLAKY = "flaky"
+
+
+@dataclass
+class Change:
+    """A test whose verdict changed with a patch; `before` and `after` are all that it said without and with it."""
+
+    test: str
+    reason: str
+    before: list[Outcome] = field(default_factory=list)
+    after: list[Outcome] = field(default_factory=list)
+
+    @property
+    def kind(self) -> Kind:
+        """What became of it: flaky where either kernel did not always say the same."""
+        if len({*self.before}) > 1 or len({*self.after}) > 1:
+            return Kind.FLAKY
+        before, after = self.before[0], self.after[0]
+        if after is Outcome.FAIL:
+            return Kind.BROKEN
+        if before is Outcome.FAIL and after in _WELL:
+            return Kind.FIXED
+        return Kind.SKIPPED if after is Outcome.SKIP else Kind.LOST if after not in _WELL else Kind.FIXED
+
+    @property
+    def rates(self) -> str:
+        """How often it failed: `fails 4 of 4, before 0 of 4`."""
+        return f"fails {_failing(self.after)}, before {_failing(self.before)}"
+
+
+def changed(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> list[Change]:
+    """Give the tests that both kernels were asked, and that answered otherwise than before."""
+    found = []
+    for test, now in after.items():
+        then = before.get(test)
+        if then is None or _alike(then.outcome, now.outcome):
+            continue
+        reason = now.reason if now.outcome not in _WELL else then.reason
+        found.append(Change(test, reason, [then.outcome], [now.outcome]))
+    return found
+
+
+def add(changes: Sequence[Change], before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> None:
+    """Add what another turn said; a test that it did not reach has said nothing new."""
+    for one in changes:
+        if one.test in before:
+            one.before.append(before[one.test].outcome)
+        if one.test in after:
+            one.after.append(after[one.test].outcome)
+
+
+def _alike(one: Outcome, other: Outcome) -> bool:
+    return one is other or {one, other} <= {*_WELL}
+
+
+def _failing(outcomes: Sequence[Outcome]) -> str:
+    return f"{sum(one is Outcome.FAIL for one in outcomes)} of {len(outcomes)}"

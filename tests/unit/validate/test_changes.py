@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What counts as a change, and when it is certain."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.outcome import Outcome, Verdict
+from harness.validate.changes import Change, Kind, add, changed
+
+P, F, K, S, M, E = (Outcome[name] for name in ("PASS", "FAIL", "KNOWN", "SKIP", "MISS", "ERROR"))
+
+
+def said(**outcomes: Outcome) -> dict[str, Verdict]:
+    return {name: Verdict(test=name, outcome=one, reason=f"{name} {one}") for name, one in outcomes.items()}
+
+
+def test_only_what_both_were_asked_and_answered_otherwise_has_changed() -> None:
+    before = said(same=P, broken=P, fixed=F, known=K, gone=P)
+    after = said(same=P, broken=F, fixed=P, known=P, new=F)
+    assert [(one.test, one.reason) for one in changed(before, after)] == [
+        ("broken", "broken FAIL"),
+        ("fixed", "fixed FAIL"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        ([P] * 4, [F] * 4, Kind.BROKEN),
+        ([K] * 4, [F] * 4, Kind.BROKEN),
+        ([S] * 4, [F] * 4, Kind.BROKEN),
+        ([F] * 4, [P] * 4, Kind.FIXED),
+        ([P] * 4, [S] * 4, Kind.SKIPPED),
+        ([P] * 4, [M] * 4, Kind.LOST),
+        ([P] * 4, [E] * 4, Kind.LOST),
+        ([P] * 4, [F, F, P, F], Kind.FLAKY),
+        ([P, P, F, P], [F] * 4, Kind.FLAKY),
+    ],
+)
+def test_what_became_of_a_test(before: list[Outcome], after: list[Outcome], kind: Kind) -> None:
+    assert Change("t", "", before, after).kind is kind
+
+
+def test_a_flaky_test_has_its_rate_on_either_side() -> None:
+    change = Change("t", "", [P], [F])
+    for then, now in ((P, P), (F, F), (P, P)):
+        add([change], said(t=then), said(t=now))
+    add([change], {}, {})
+    assert change.kind is Kind.FLAKY
+    assert change.rates == "fails 2 of 4, before 1 of 4"
