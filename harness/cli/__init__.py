@@ -70,7 +70,7 @@ def options(
     logging.basicConfig(level=levels[min(verbose, 2)], format="%(name)s: %(message)s")
     if verbose < 2:
         # What goes wrong on a connection reaches the user as an error of ours, with its reason.
-        for library in ("paramiko", "qemu.qmp", "asyncio", "drgn"):
+        for library in ("paramiko", "qemu.qmp", "asyncio", "drgn", "distributed"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
