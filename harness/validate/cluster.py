@@ -7,16 +7,17 @@ What a worker had in hand when it was lost, another does again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import CouldNotRun, HarnessError, UsageError
 from harness.validate import cells
 from harness.validate.cells import Cell, Ran
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, SpecCluster
 
 _GUESTS = "guests"
 _CONNECT_TIMEOUT = 20.0
@@ -27,24 +28,18 @@ _LOST = 3
 
 @contextmanager
 def joined(scheduler: str | None, guests: int) -> Iterator[Client]:
-    """Give a cluster: that of a scheduler, or one in this process with room for so many guests at once.
+    """Give a cluster: that of a scheduler, or one within this process with room for so many guests at once.
 
-    The latter opens no socket: Dask trusts whoever reaches its ports. Raises `UsageError` for a scheduler that is not
-    there, or that has no worker for guests.
+    Raises `UsageError` for a scheduler that is not there, or that has no worker for guests.
     """
     import dask
-    from distributed import Client, LocalCluster
 
-    quiet = {"distributed.scheduler.allowed-failures": _LOST, "distributed.admin.log-format": "%(message)s"}
-    with dask.config.set(quiet):
+    dask.config.set({"logging": {"distributed": "critical"}})  # read once, when distributed is imported
+    from distributed import Client
+
+    with dask.config.set({"distributed.scheduler.allowed-failures": _LOST}):
         if scheduler is None:
-            with (
-                LocalCluster(
-                    n_workers=1, threads_per_worker=guests, processes=False, resources={_GUESTS: guests},
-                    dashboard_address=None, silence_logs=50,
-                ) as local,
-                Client(local) as client,
-            ):  # fmt: skip
+            with _of_its_own(guests) as local, Client(local) as client:
                 yield client
             return
         try:
@@ -52,8 +47,39 @@ def joined(scheduler: str | None, guests: int) -> Iterator[Client]:
         except (OSError, ValueError) as error:
             raise UsageError(f"--scheduler {scheduler}: no Dask scheduler answers there: {error}") from error
         with client:
-            _check(client, scheduler)
+            if room(client) == 0:
+                lacking = "none of its workers holds guests"
+                raise UsageError(f"--scheduler {scheduler}: {lacking}; start them with --resources {_GUESTS}=N")
             yield client
+
+
+def _of_its_own(guests: int) -> SpecCluster:
+    """Make a cluster of threads, which wait for the processes that they start, and which nobody can reach.
+
+    Dask trusts whoever comes to its ports, and opens one for its web pages on all interfaces whatever it is told
+    (distributed/node.py, `start_http_server`).
+    """
+    from distributed import Scheduler, SpecCluster, Worker
+    from distributed.http.routing import RoutingApplication
+    from tornado.httpserver import HTTPServer
+
+    class Unreachable:
+        def start_http_server(self, routes: Any, *_: Any, **__: Any) -> None:
+            self.http_application = RoutingApplication(routes)
+            self.http_server = HTTPServer(self.http_application)
+
+    class LocalScheduler(Unreachable, Scheduler):
+        pass
+
+    class LocalWorker(Unreachable, Worker):
+        pass
+
+    place = {"protocol": "inproc://", "dashboard": False}
+    worker = {"nthreads": guests, "resources": {_GUESTS: guests}, "memory_limit": 0, **place}
+    return SpecCluster(
+        scheduler={"cls": LocalScheduler, "options": place}, workers={0: {"cls": LocalWorker, "options": worker}},
+        silence_logs=logging.CRITICAL,
+    )  # fmt: skip
 
 
 def room(client: Client) -> int:
@@ -91,10 +117,3 @@ def run_all(
         else:
             yield futures[future], CouldNotRun(f"no worker could run it: {error or type(error).__name__}")
         future.release()
-
-
-def _check(client: Client, scheduler: str) -> None:
-    if room(client) == 0:
-        raise UsageError(
-            f"--scheduler {scheduler}: none of its workers holds guests; start them with --resources {_GUESTS}=N"
-        )

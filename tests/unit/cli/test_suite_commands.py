@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from commandline import Terminal
 
-from harness.cli import validate
+from harness.cli import mutants as command
 from harness.outcome import Outcome, Verdict
 from harness.validate import mutants
 from harness.validate.mutants import Examined, Mutant
@@ -55,7 +55,7 @@ def examined(monkeypatch: pytest.MonkeyPatch, *found: tuple[str | None, str]) ->
 
     monkeypatch.setattr(mutants, "examine", examine)
     monkeypatch.setattr(mutants, "confirmed", lambda found, *_, **__: found)
-    monkeypatch.setattr(validate.building, "provide", lambda *_, **__: None)
+    monkeypatch.setattr(command.building, "provide", lambda *_, **__: None)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ from harness.report import validation
 from harness.report.run import Run
 from harness.report.validation import Validation
 from harness.validate import campaign, cells, steps
-from harness.validate.campaign import BOOT, Order, Target
+from harness.validate.campaign import BOOT
 from harness.validate.cells import Cell, Ran
+from harness.validate.order import Order, Target
 from harness.validate.steps import Series
 
 TESTS = ("tests/guest/sriov/test_one.py", "tests/guest/sriov/test_two.py")
@@ -51,7 +52,7 @@ class Lab:
     unseen: Mapping[int, list[str]] = field(default_factory=dict)
     broken: frozenset[int] = frozenset()
     content: Mapping[int, str] = field(default_factory=dict)
-    console: Mapping[int, str] = field(default_factory=dict)
+    console: Mapping[Any, str] = field(default_factory=dict)
     dead: frozenset[int] = frozenset()
     built: list[str] = field(default_factory=list)
     ran: list[Cell] = field(default_factory=list)
@@ -86,10 +87,10 @@ class Lab:
             Verdict(test=name, outcome=outcome, stage=stage, reason=f"reason {outcome}", started=float(place)).save(
                 made
             )
-        base = folder / "base-q35-k"
-        base.mkdir()
-        line = self.console.get(number, "")
-        (base / "console.log").write_text(f"[    0.0{len(self.ran)}0000] pid {len(self.ran)} says\nfirmware\n{line}")
+        cold = folder / "test_clock-cold"
+        cold.mkdir()
+        line = self.console.get((number, cell.turn), self.console.get(number, ""))
+        (cold / "console.log").write_text(f"[    0.0{len(self.ran)}0000] pid {len(self.ran)} says\nfirmware\n{line}")
         return Ran(Exit.OK, cells._packed(folder), 1.0)
 
 
@@ -205,6 +206,15 @@ def test_what_the_kernel_says_anew_while_it_boots_is_named(lab: Lab, validated: 
     found = validated()
     assert [one.console for one in found.steps] == [[], ["WARN: 17 things"], []]
     assert found.code is Exit.FAIL
+    assert [one.turn for one in lab.ran if one.tests == (BOOT,) and "-1-" in one.kernel] == [0, 1, 2, 3]
+
+
+def test_what_a_kernel_says_only_now_and_then_is_no_patchs_fault(
+    lab: Lab, validated: Callable[..., Validation]
+) -> None:
+    noise = "[    1.000000] APIC calibration off by 8 ms\n"
+    lab.console = {(1, 0): noise, (1, 1): noise, (2, 0): noise, (2, 1): noise, (2, 2): noise, (2, 3): noise, (1, 2): ""}
+    assert [one.console for one in validated().steps] == [[], [], []]
 
 
 def test_the_same_kernel_is_tested_once(lab: Lab, validated: Callable[..., Validation]) -> None:
