@@ -45,6 +45,7 @@ lint: $(READY)  ## ruff, mypy --strict, direction of imports
 
 unit: $(READY)  ## tests without QEMU
 	@$(BUILD_TOOLS)
+	@.ci/install-build-tools browser || true
 	$(BIN)/python -m pytest tests/unit -q -n $(JOBS) --junitxml=$(REPORTS)/unit.xml
 
 # Device models through QEMU's qtest, with no guest: seconds, so that what is wrong with a device is known before one boots.

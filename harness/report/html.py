@@ -35,7 +35,9 @@ def render(runs: Sequence[Run]) -> str:
         "cells": [[_cell(by_test.get(test), limit) for by_test in map(_by_test, runs)] for test in tests],
     }
     outcomes = [str(outcome) for outcome in (*BAD, *(one for one in Outcome if one not in BAD))]
-    return _template().render(data=_in_script(data), outcomes=outcomes, runs=runs)
+    return _template().render(
+        data=_in_script(data), outcomes=outcomes, runs=runs, longest=max(1.0, *(run.spent for run in runs))
+    )
 
 
 @cache

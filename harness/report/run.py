@@ -117,6 +117,11 @@ class Run:
         return max(one.verdict.started + one.verdict.seconds for one in self.results) - start
 
     @property
+    def spent(self) -> float:
+        """Seconds of all tests together, however many ran at once."""
+        return sum(one.verdict.seconds for one in self.results)
+
+    @property
     def counts(self) -> dict[Outcome, int]:
         """How many tests ended in which way, the gravest first."""
         seen = Counter(one.verdict.outcome for one in self.results)
