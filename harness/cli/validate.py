@@ -101,17 +101,15 @@ def _validated(
     asked = _files(tests or _SUITES)
     options = [word for name in profiles or () for word in ("--profile", store.library.get(name).name)]
     options += ["--qemu", str(qemu)] if qemu else []
-    top = paths.output() / "validate"
-    with record.told(top):
-        top.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".reading-", dir=top) as scratch:
+    with TemporaryDirectory(prefix="iov-harness-series-") as scratch:
         read = steps.read(store.cache, source, series, base, Path(scratch))
         key = digest(read.key, [one.name for one in targets], asked, options)[:12]
-    state = top / f"{plain(Path(series).stem)}-{key}"
+    state = paths.output() / "validate" / f"{plain(Path(series).stem)}-{key}"
     with store.cache.locked(f"locks/validate-{key}"):
         if fresh:
             shutil.rmtree(state, ignore_errors=True)
-        state.mkdir(exist_ok=True)
+        with record.told(state.parent):
+            state.mkdir(parents=True, exist_ok=True)
         read = steps.read(store.cache, source, series, base, state)
         if read.note:
             output.console(stderr=True).print(f"note: {read.note}")

@@ -8,7 +8,8 @@ What a worker had in hand when it was lost, another does again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from harness.validate import cells
 from harness.validate.cells import Cell, Ran
 
 if TYPE_CHECKING:
-    from distributed import Client, SpecCluster
+    from distributed import Client, Future, SpecCluster
 
 _GUESTS = "guests"
 _CONNECT_TIMEOUT = 20.0
@@ -89,31 +90,46 @@ def room(client: Client) -> int:
 
 
 def run_all(
-    client: Client, wanted: Iterable[Cell], kernel: Callable[[str], bytes] | None
+    client: Client, wanted: Sequence[Cell], kernel: Callable[[str], bytes] | None
 ) -> Iterator[tuple[Cell, Ran | HarnessError]]:
     """Run cells as there is room, and give each as it ends, or why it has no result.
 
-    `kernel` packs one for workers on other machines; each goes to a worker once.
+    `kernel` packs one for workers on other machines: it is sent to one of them, and from there to those that need it.
+    Where the only worker that had it is lost, Dask gives up what was waiting for it, and it is sent again.
     """
     from distributed import as_completed
 
-    sent = (
-        {}
-        if kernel is None
-        else {name: client.scatter(kernel(name)) for name in dict.fromkeys(one.kernel for one in wanted)}
-    )
-    futures = {
-        client.submit(
-            cells.run, one, sent.get(one.kernel), key=f"cell-{one.key}", resources={_GUESTS: 1}, pure=False
-        ): one
-        for one in wanted
-    }  # fmt: skip
-    for future in as_completed(futures):
-        error = future.exception()
-        if error is None:
-            yield futures[future], future.result()
-        elif isinstance(error, HarnessError):
-            yield futures[future], error
+    tried: Counter[str] = Counter()
+    sent: dict[str, Future[Any]] = {}
+
+    def submit(cell: Cell) -> Future[Any]:
+        tried[cell.key] += 1
+        if kernel is not None and cell.kernel not in sent:
+            sent[cell.kernel] = client.scatter(kernel(cell.kernel), hash=False)
+        key = f"cell-{cell.key}-{tried[cell.key]}"
+        return client.submit(
+            cells.run, cell, sent.get(cell.kernel), key=key, resources={_GUESTS: 1}, pure=False
+        )  # fmt: skip
+
+    futures = {submit(cell): cell for cell in wanted}
+    ended = as_completed(list(futures))
+    for future in ended:
+        cell = futures.pop(future)
+        if future.cancelled() and tried[cell.key] <= _LOST:
+            sent.pop(cell.kernel, None)
+            again = submit(cell)
+            futures[again] = cell
+            ended.add(again)
         else:
-            yield futures[future], CouldNotRun(f"no worker could run it: {error or type(error).__name__}")
+            yield cell, _told(future)
+
+
+def _told(future: Future[Any]) -> Ran | HarnessError:
+    if future.cancelled():
+        return CouldNotRun("the workers that had it were lost, one after another")
+    error = future.exception()
+    if error is None:
+        ran: Ran = future.result()
         future.release()
+        return ran
+    return error if isinstance(error, HarnessError) else CouldNotRun(f"no worker could run it: {error or type(error)}")

@@ -20,7 +20,7 @@ from harness.provision.kbuild.order import Order as KernelOrder
 from harness.report import validation
 from harness.report.run import Run
 from harness.report.validation import Validation
-from harness.validate import campaign, cells, steps
+from harness.validate import campaign, cells, cluster, steps
 from harness.validate.campaign import BOOT
 from harness.validate.cells import Cell, Ran
 from harness.validate.order import Order, Target
@@ -71,8 +71,7 @@ class Lab:
         self.kept[name] = SimpleNamespace(about=about)
         return self.kept[name]
 
-    def run(self, cell: Cell, kernel: bytes | None = None) -> Ran:
-        assert kernel is None
+    def run(self, cell: Cell) -> Ran:
         self.ran.append(cell)
         number = int(cell.kernel.split("-")[-2])
         folder = self.folder / "records" / f"{len(self.ran)}"
@@ -99,7 +98,8 @@ _THE_LAB: list[Lab] = []
 
 def _run(cell: Cell, kernel: bytes | None = None) -> Ran:
     """Dask sends functions by their names, and objects as copies."""
-    return _THE_LAB[0].run(cell, kernel)
+    assert kernel in (None, b"kernel")
+    return _THE_LAB[0].run(cell)
 
 
 @pytest.fixture
@@ -254,3 +254,28 @@ def test_the_steps_are_runs_that_reports_read(lab: Lab, validated: Callable[...,
     assert [one.title for one in runs] == ["base", "1: patch 1", "2: patch 2"]
     assert json.loads((state / validation.FILE).read_text())["series"] == "series.mbox"
     assert Validation.load(state).steps[1].title == "1: patch 1"
+
+
+def test_what_was_lost_with_a_worker_is_sent_and_run_again(lab: Lab) -> None:
+    """Dask cancels what waits for a kernel that only a lost worker had."""
+    given = [Cell(f"v-key-{number}-base", f"c{number}", (TESTS[0],)) for number in range(3)]
+    packed: list[str] = []
+
+    def kernel(name: str) -> bytes:
+        packed.append(name)
+        return b"kernel"
+
+    with cluster.joined(None, 1) as client:
+        submit, count = client.submit, iter(range(100))
+
+        def losing(*arguments: Any, **more: Any) -> Any:
+            future = submit(*arguments, **more)
+            if next(count) < 2:
+                future.cancel(force=True)
+            return future
+
+        client.submit = losing
+        told = [(cell.kernel, type(ran)) for cell, ran in cluster.run_all(client, given, kernel)]
+    assert sorted(told) == [(cell.kernel, Ran) for cell in given]
+    assert sorted(packed) == sorted([cell.kernel for cell in given] + [cell.kernel for cell in given[:2]])
+    assert len(lab.ran) >= 3
