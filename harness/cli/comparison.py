@@ -49,7 +49,7 @@ def told(here: Ran, there: Ran, *, json: bool) -> int:
     if found.differences:
         output.table("test", here.kernel, there.kernel, "why", rows=[_row(one) for one in found.differences])
     aside = sum(not one.counts for one in found.differences)
-    beside = f", {aside} more can be told on one of them only" if aside else ""
+    beside = f", {aside} more are told on one of them only, or FAIL for another reason" if aside else ""
     output.console().print(
         f"{found.same} tests say the same on {here.kernel} and {there.kernel}, "
         f"{len(found.differences) - aside} something else{beside}"

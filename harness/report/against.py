@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,6 +11,13 @@ from harness.outcome import Exit, Outcome, Verdict
 
 _UNTOLD = (Outcome.MISS, Outcome.ERROR)
 """Outcomes that say nothing of a kernel."""
+_VARIES = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{4,}\b|\d+(?:\.\d+)?")
+"""What of a reason differs from run to run: times, addresses, process ids."""
+
+
+def alike(one: Verdict, other: Verdict) -> bool:
+    """Tell whether two verdicts are the same: the reasons, too, but for numbers that no two runs have in common."""
+    return one.outcome is other.outcome and _VARIES.sub("N", one.reason) == _VARIES.sub("N", other.reason)
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,12 @@ class Difference:
 
     @property
     def counts(self) -> bool:
-        """Whether the kernels behave differently: a test that only one of them ran tells that where it FAILs."""
+        """Whether the kernels behave differently: a test that only one of them ran tells that where it FAILs.
+
+        Two FAILs for different reasons are one verdict, but worth a look.
+        """
+        if self.here is self.there:
+            return False
         both = {self.here, self.there}
         return Outcome.FAIL in both if both & {Outcome.SKIP, None} else not both & {*_UNTOLD}
 
@@ -45,9 +58,11 @@ class Comparison:
         for test in sorted({*ours, *theirs}):
             one, other = ours.get(test), theirs.get(test)
             said, otherwise = one.outcome if one else None, other.outcome if other else None
+            reasons = [each.reason for each in (one, other) if each and each.reason]
             if said != otherwise:
-                reasons = (each.reason for each in (one, other) if each)
-                differences.append(Difference(test, said, otherwise, next(filter(None, reasons), "")))
+                differences.append(Difference(test, said, otherwise, next(iter(reasons), "")))
+            elif one and other and said is Outcome.FAIL and not alike(one, other):
+                differences.append(Difference(test, said, otherwise, ", but there: ".join(reasons)))
         untold = tuple(one.outcome for one in (*ours.values(), *theirs.values()) if one.outcome in _UNTOLD)
         untold += (Outcome.MISS,) * any(one.here is None or one.there is None for one in differences)
         return cls(len({*ours, *theirs}) - len(differences), tuple(differences), untold)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,10 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.outcome import SOURCE_FILE, Verdict
 from harness.provision.kernel import Kernel
+from harness.report.against import alike
 from harness.report.bundle import Bundle, Contents
 from harness.report.run import OVERLAY_ORIGIN
 from harness.validate.run import run_tests
-
-_VARIES = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{4,}\b|\d+(?:\.\d+)?")
-"""What of a reason differs from run to run: times, addresses, process ids."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,7 @@ class Repeated:
     @property
     def is_same(self) -> bool:
         """Whether it ended in the same way, for the same reason, but for numbers that no two runs have in common."""
-        if self.now is None or self.now.outcome is not self.before.outcome:
-            return False
-        return _VARIES.sub("N", self.now.reason) == _VARIES.sub("N", self.before.reason)
+        return self.now is not None and alike(self.before, self.now)
 
 
 def plan(bundle: Bundle, root: Path, local: Kernel | None, given: str | None, qemu: str | None) -> Plan:

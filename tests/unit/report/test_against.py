@@ -47,3 +47,13 @@ def test_a_difference_has_the_reason_of_whoever_gives_one() -> None:
     assert Comparison.of(ours, theirs).differences == (
         Difference("a", PASS, FAIL, "a there"), Difference("b", FAIL, PASS, "b here")
     )  # fmt: skip
+
+
+def test_two_fails_for_different_reasons_are_shown_and_count_for_nothing() -> None:
+    here = [
+        Verdict(test=name, outcome=Outcome.FAIL, reason=why) for name, why in (("a", "oops at 7 s"), ("b", "EBUSY"))
+    ]
+    there = [Verdict(test=name, outcome=Outcome.FAIL, reason=why) for name, why in (("a", "oops at 9 s"), ("b", "EIO"))]
+    found = Comparison.of(here, there)
+    assert [(one.test, one.reason, one.counts) for one in found.differences] == [("b", "EBUSY, but there: EIO", False)]
+    assert found.code is Exit.OK
