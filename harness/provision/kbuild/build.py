@@ -55,11 +55,11 @@ def origin(entry: Entry) -> str:
     return f"built from {about['origin']}{patches}, configuration {'+'.join(about['config'])}"
 
 
-def provide(cache: Cache, apt: AptRoot, name: str, order: Order, *, refresh: bool = False) -> Entry:
+def provide(cache: Cache, apt: AptRoot, name: str, order: Order, *, refresh: bool = False, jobs: int = 0) -> Entry:
     """Give the kernel `name`, built where it is not yet, or from other inputs than these; raises as `build`."""
     inputs = Inputs.read(order)
     return (None if refresh else _same(cache, name, inputs)) or _build(
-        cache, apt, name, inputs, jobs=0, refresh=refresh, always=refresh
+        cache, apt, name, inputs, jobs=jobs, refresh=refresh, always=refresh
     )
 
 

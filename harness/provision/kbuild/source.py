@@ -91,6 +91,11 @@ def state(tree: Path) -> str:
     return digest(_git(tree, "rev-parse", "HEAD"), _git(tree, "diff", "HEAD"))
 
 
+def is_fixed(cache: Cache, wanted: str) -> bool:
+    """Tell whether a source never changes: a package's, or an exported commit's."""
+    return wanted.startswith(DEBIAN) or Path(wanted).is_relative_to(cache.root / BUILDS)
+
+
 def exported(cache: Cache, tree: Path, revision: str) -> Path:
     """Give a folder with the tree of a commit, which is written once; neither git's files nor the tree are touched.
 
