@@ -52,7 +52,11 @@ def bisect(
             if step is not built[-1]:
                 building.build(store.cache, store.apt, _BISECTED, step.built_as(fragments(kernels)), jobs=jobs)
                 built.append(step)
-            return next(iter(run_tests(_BISECTED, [test], *options).verdicts), None)
+            said = run_tests(_BISECTED, [test], *options).verdicts
+            if len(said) > 1:
+                cases = ", ".join(one.test.partition("::")[2] for one in said[:4])
+                raise UsageError(f"--test {test}: {len(said)} cases; give one of them: {cases}, ...")
+            return next(iter(said), None)
 
         built: list[Step | None] = [None]
         found = bisection.bisect(read.steps, ask, _say)

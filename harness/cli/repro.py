@@ -14,9 +14,13 @@ from harness.cli import flags, output
 from harness.errors import UsageError
 from harness.machine.parts import Store
 from harness.outcome import Exit, exit_code
+from harness.provision import kernel
+from harness.provision.kbuild import build
 from harness.provision.kernel import Kernel
 from harness.report import bundle as bundles
 from harness.report.bundle import Bundle
+from harness.report.run import Result
+from harness.text import printable
 from harness.validate import repro as repetition
 from harness.validate.run import command
 
@@ -31,7 +35,7 @@ def repro(
     bundle: Annotated[Path, typer.Argument(help=_BUNDLE)],
     shell: Annotated[bool, typer.Option("--shell", help=_SHELL)] = False,
     pack: Annotated[Path | None, typer.Option(metavar="FILE", help=_PACK)] = None,
-    kernel: Annotated[str | None, typer.Option(help=_OTHER)] = None,
+    on: Annotated[str | None, typer.Option("--kernel", help=_OTHER)] = None,
     qemu: flags.Qemu = None,
     json: flags.Json = False,
 ) -> None:
@@ -39,39 +43,49 @@ def repro(
 
     Exits as harness test does: 1 where it fails again, 0 where it does not.
     """
-    if pack is not None and (shell or kernel or qemu or json):
+    if pack is not None and (shell or on or qemu or json):
         raise UsageError("--pack runs nothing: give it alone")
     if shell and json:
         raise UsageError("--json and --shell do not go together")
     with bundles.opened(bundle) as opened:
         store = flags.store()
-        local = None if kernel else _local(store, str(opened.verdict.machine.get("kernel", "")))
+        local = None if on else _local(store, str(opened.verdict.machine.get("kernel", "")))
         if pack is not None:
-            _pack(opened, local, pack)
+            _pack(store, opened, local, pack)
             return
-        plan = repetition.plan(opened, paths.data_root(), local, kernel, None if qemu is None else str(qemu))
+        plan = repetition.plan(opened, paths.data_root(), local, on, None if qemu is None else str(qemu))
         for note in plan.notes:
-            output.console(stderr=True).print(f"note: {note}")
+            output.console(stderr=True).print(printable(f"note: {note}"), markup=False)
         if shell:
             words = command(plan.kernel, [plan.test], *plan.options, "--pause-on-failure")
             raise typer.Exit(subprocess.run(words, check=False).returncode)
-        output.console(stderr=True).print(f"running {opened.verdict.test} on {plan.kernel} ...", soft_wrap=True)
+        output.console(stderr=True).print(
+            printable(f"running {opened.verdict.test} on {plan.kernel} ..."), soft_wrap=True, markup=False
+        )
         _tell(repetition.again(plan, opened), as_json=json)
 
 
 def _local(store: Store, name: str) -> Kernel | None:
     """Give this machine's kernel of that name; None where it has none."""
+    if not name or (build.found(store.cache, name) is None and "/" not in name):
+        recipe = kernel.recipes().get(name)
+        if not isinstance(recipe, kernel.Recipe):
+            return None  # not built here: `harness test` builds it, where there is a recipe and nothing better
     try:
-        return store.on(name).kernel() if name else None
+        return store.on(name).kernel()
     except UsageError:
         return None
 
 
-def _pack(opened: Bundle, local: Kernel | None, to: Path) -> None:
+def _pack(store: Store, opened: Bundle, local: Kernel | None, to: Path) -> None:
     if not to.name.endswith(bundles.SUFFIX):
         raise UsageError(f"--pack {to}: a bundle's name ends in {bundles.SUFFIX}")
-    contents = repetition.contents(opened, local, _IMAGE)
+    is_built = local is not None and build.found(store.cache, local.name) is not None
+    contents = repetition.contents(opened, local if is_built else None, _IMAGE)
     more = {_IMAGE: local.image} if local is not None and contents.image else {}
+    logs = Result(opened.verdict, opened.folder).logs
+    if not logs.is_relative_to(opened.folder):  # of a machine that several tests shared
+        more |= {f"machine/{file.name}": file for file in logs.iterdir() if file.is_file()}
     bundles.pack(opened.folder, more, contents, to)
     output.console().print(f"{to}: {to.stat().st_size / 1e6:.1f} MB; harness repro {to} runs the test again")
 
@@ -84,7 +98,8 @@ def _tell(repeated: repetition.Repeated, *, as_json: bool) -> None:
     else:
         lines = [f"then: {before.outcome}: {before.reason}"]
         lines.append("now:  it did not run" if now is None else f"now:  {now.outcome}: {now.reason}")
+        lines += [f"note: {note}" for note in repeated.notes]
         lines.append("the same failure" if repeated.is_same else "not the same")
         for line in lines:
-            output.console().print(line, soft_wrap=True, markup=False)
+            output.console().print(printable(line), soft_wrap=True, markup=False)
     raise typer.Exit(Exit.EMPTY if now is None else exit_code([now.outcome]))

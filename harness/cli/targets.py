@@ -20,8 +20,8 @@ _VALUED = frozenset({
     "--log-cli-format", "--log-cli-level", "--log-date-format", "--log-disable", "--log-file", "--log-file-date-format",
     "--log-file-format", "--log-file-level", "--log-file-mode", "--log-format", "--log-level", "--max-warnings",
     "--max-worker-restart", "--maxfail", "--maxprocesses", "--maxschedchunk", "--numprocesses", "--override-ini",
-    "--pastebin", "--pdbcls", "--px", "--pythonwarnings", "--report-chars", "--rootdir", "--rsyncdir", "--rsyncignore",
-    "--show-capture", "--tb", "--testrunuid", "--tx", "--verbosity",
+    "--pastebin", "--pdbcls", "--profile", "--px", "--pythonwarnings", "--report-chars", "--rootdir", "--rsyncdir",
+    "--rsyncignore", "--show-capture", "--tb", "--testrunuid", "--tx", "--verbosity",
 })  # fmt: skip
 """The options of pytest and pytest-xdist that take the next word as their value."""
 

@@ -20,6 +20,7 @@ from harness.machine.parts import Store
 from harness.outcome import Exit
 from harness.provision.cache import digest
 from harness.provision.kbuild import arch
+from harness.provision.kbuild.fragments import read as fragments_of
 from harness.provision.kbuild.source import plain
 from harness.report import validation
 from harness.text import printable
@@ -91,6 +92,14 @@ def targets_of(kernels: list[str] | None, cross: list[str] | None, *, matrix: bo
         both = [(), ("siov",), ("no-iov",), ("siov", "no-iov")]
         there = {frozenset(one.fragments) for one in found if one.arch is None}
         found += [Target(one, boots=False) for one in both if frozenset(one) not in there]
+    for one in found:
+        fragments_of(one.fragments)  # all of it is right, or nothing is built
+    names = [one.name for one in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"--kernels: two configurations are called {twice}; give each once, and files of one name another"
+        )
     return found
 
 
@@ -99,11 +108,12 @@ def _validated(
     profiles: list[str] | None, *, qemu: Path | None, guests: int, scheduler: str | None, jobs: int, fresh: bool,
 ) -> tuple[validation.Validation, Path]:  # fmt: skip
     asked = _files(tests or _SUITES)
-    options = [word for name in profiles or () for word in ("--profile", store.library.get(name).name)]
-    options += ["--qemu", str(qemu)] if qemu else []
+    selection = [word for name in profiles or () for word in ("--profile", store.library.get(name).name)]
+    options = ["--qemu", str(store.settings.qemu)] if qemu else []
     with TemporaryDirectory(prefix="iov-harness-series-") as scratch:
         read = steps.read(store.cache, source, series, base, Path(scratch))
-        key = digest(read.key, [one.name for one in targets], asked, options)[:12]
+        inputs = [targets_key(targets), asked, _tests_key(asked), options, selection]
+        key = digest(read.key, inputs)[:12]
     state = paths.output() / "validate" / f"{plain(Path(series).stem)}-{key}"
     with store.cache.locked(f"locks/validate-{key}"):
         if fresh:
@@ -113,8 +123,21 @@ def _validated(
         read = steps.read(store.cache, source, series, base, state)
         if read.note:
             output.console(stderr=True).print(f"note: {read.note}")
-        order = Order(read, Path(series).name, source, targets, asked, tuple(options), guests, scheduler, jobs)
+        order = Order(
+            read, Path(series).name, source, targets, asked, tuple(options), tuple(selection), guests, scheduler, jobs
+        )
         return campaign.validate(store, order, state, _say), state
+
+
+def targets_key(targets: Sequence[Target]) -> list[object]:
+    """Give what tells configurations from others: fragments that are files by what they say."""
+    return [[one.name, [Path(name).read_text() for name in one.fragments if "/" in name]] for one in targets]
+
+
+def _tests_key(asked: Sequence[str]) -> str:
+    """Give what tells these tests from what they are after an edit: their files, and those beside them."""
+    folders = {(paths.data_root() / name).parent for name in asked}
+    return digest([[str(path), path.read_text()] for folder in sorted(folders) for path in sorted(folder.glob("*.py"))])
 
 
 def _files(tests: Sequence[str]) -> list[str]:

@@ -43,6 +43,8 @@ _LIMIT = 4 * 1024 * 1024
 
 def gather(machine: Machine, folder: Path) -> None:
     """Write what can be learnt of a machine into `folder`; what cannot is said there, and raised never."""
+    if machine.debug_socket is None:
+        return  # it was never started: the base machine that it was to be cloned from did not come up
     notes = _Notes(folder)
     if _is_asked(machine, notes) or machine.health.exit is not None:
         return

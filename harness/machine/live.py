@@ -8,7 +8,6 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 
-from harness.errors import CouldNotRun, GuestFailure
 from harness.guest import terminal
 from harness.machine.machine import Machine
 from harness.provision.keys import Keys
@@ -62,20 +61,31 @@ def python(machine: Machine) -> None:
 
 def pause(machine: Machine, tell: Callable[[str], None]) -> None:
     """Hand a machine to the user until they have seen enough; what goes wrong meanwhile is told, and no more."""
-    for name, line in addresses(machine).items():
-        tell(f"{name + ':':9}{line}")
+    _attempt(lambda: _list(machine, tell), tell)
     while True:
         tell(_MENU)
         sys.stdout.flush()
         answer = sys.stdin.readline()
         if not answer or answer.strip().lower() == "c":
             return
-        try:
-            if answer.strip().lower() == "p":
-                python(machine)
-            elif machine.loss is not None:
-                tell(f"no shell: the machine is lost: {printable(machine.loss)}")
-            else:
-                terminal.interact(machine.session)
-        except (GuestFailure, CouldNotRun) as error:
-            tell(f"{printable(str(error))}")
+        if answer.strip().lower() == "p":
+            _attempt(lambda: python(machine), tell)
+        elif machine.loss is not None:
+            tell(f"no shell: the machine is lost: {printable(machine.loss)}")
+        else:
+            _attempt(lambda: terminal.interact(machine.session), tell)
+
+
+def _list(machine: Machine, tell: Callable[[str], None]) -> None:
+    for name, line in addresses(machine).items():
+        tell(f"{name + ':':9}{line}")
+
+
+def _attempt(do: Callable[[], None], tell: Callable[[str], None]) -> None:
+    """Do something for the user; what goes wrong with it, or `exit()` at a prompt, ends nothing else."""
+    try:
+        do()
+    except SystemExit:
+        return
+    except Exception as error:  # noqa: BLE001 - the user sees it
+        tell(printable(str(error)) or type(error).__name__)

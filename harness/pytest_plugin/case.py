@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from harness.machine.machine import Machine
 from harness.outcome import SOURCE_FILE, Verdict
 from harness.pytest_plugin.marks import KnownBug, declared, seconds
 from harness.pytest_plugin.options import RUN
+
+_log = logging.getLogger(__name__)
 
 
 class Case:
@@ -80,11 +83,13 @@ class Case:
         if self._kept:
             return
         self._kept = True
-        with record.told(self.folder):
+        try:
             shutil.copy(self.item.path, self.folder / SOURCE_FILE)
-        for machine in self.machines:
-            own = machine.directory.is_relative_to(self.folder)
-            evidence.gather(machine, machine.directory if own else self.folder)
+            for machine in self.machines:
+                own = machine.directory.is_relative_to(self.folder)
+                evidence.gather(machine, machine.directory if own else self.folder)
+        except Exception:  # noqa: BLE001 - whatever it is, the verdict counts, and the tests after this one
+            _log.warning("%s: the evidence is not whole", self.item.nodeid, exc_info=True)
 
     def about_machine(self) -> dict[str, Any]:
         """Give what the record says of the test's first machine, and where in the run's folder its logs are."""

@@ -15,7 +15,7 @@ from harness.pytest_plugin.case import Case
 from harness.text import printable
 
 OPTION = "--pause-on-failure"
-_HAS_TERMINAL = sys.stdin is not None and sys.stdin.isatty()
+_HAS_TERMINAL = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 """Asked while plugins are imported: from then on pytest keeps standard input to itself."""
 
 
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None):
         raise pytest.UsageError(f"{OPTION}: workers (-n) have no terminal; run without -n")
     if not _HAS_TERMINAL:
-        raise pytest.UsageError(f"{OPTION}: standard input is no terminal")
+        raise pytest.UsageError(f"{OPTION}: standard input or output is no terminal")
 
 
 def pause(case: Case, verdict: Verdict) -> None:

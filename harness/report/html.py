@@ -36,7 +36,7 @@ def render(runs: Sequence[Run]) -> str:
     }
     outcomes = [str(outcome) for outcome in (*BAD, *(one for one in Outcome if one not in BAD))]
     return _template().render(
-        data=_in_script(data), outcomes=outcomes, runs=runs, longest=max(1.0, *(run.spent for run in runs))
+        data=_in_script(data), outcomes=outcomes, runs=runs, longest=max([1.0, *(run.spent for run in runs)])
     )
 
 

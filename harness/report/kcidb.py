@@ -24,7 +24,7 @@ def render(runs: Sequence[Run]) -> dict[str, Any]:
     """Give the runs as one object."""
     checkouts, builds, tests = [], [], []
     for run in runs:
-        name = f"{ORIGIN}:{run.folder.name}"
+        name = f"{ORIGIN}:{run.name}"
         checkouts.append({"id": name, "origin": ORIGIN, "valid": True, "comment": _origin(run)})
         builds.append(
             {

@@ -111,6 +111,12 @@ class Run:
             return self.kernel
 
     @property
+    def name(self) -> str:
+        """What tells the run from all others: its folder's name, for a validation's step with the validation's."""
+        above = self.folder.parent
+        return f"{above.parent.name}-{self.folder.name}" if above.name == "steps" else self.folder.name
+
+    @property
     def seconds(self) -> float:
         """From the first test's beginning to the last one's end."""
         start = min(one.verdict.started for one in self.results)

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from harness.errors import UsageError
-from harness.outcome import Exit
+from harness.outcome import OUTCOME_FILE, Exit
 from harness.report.run import Run
 from harness.report.text import WIDTH, Reply
 from harness.text import printable
@@ -112,7 +112,8 @@ class Validation(BaseModel):
         """A patch that is bad first; then what could not be told."""
         if any(step.is_bad for step in self.steps[1:]):
             return Exit.FAIL
-        return Exit.ERROR if any(step.untold for step in self.steps) or self.steps[0].is_bad else Exit.OK
+        untold = any(step.untold or any(one.kind == "lost" for one in step.changes) for step in self.steps)
+        return Exit.ERROR if untold or self.steps[0].is_bad else Exit.OK
 
     def save(self, folder: Path) -> None:
         """Write it, whole or not at all."""
@@ -136,8 +137,11 @@ def is_one(folder: Path) -> bool:
 
 
 def runs(folder: Path) -> list[Run]:
-    """Give the runs of a validation's steps, each by its step's title."""
-    return [Run.load(one) for one in sorted((folder / "steps").glob("*")) if any(one.iterdir())]
+    """Give the runs of a validation's steps, each by its step's title. Raises `UsageError` where there is none."""
+    found = [Run.load(one) for one in sorted((folder / "steps").glob("*")) if any(one.glob(f"*/{OUTCOME_FILE}"))]
+    if not found:
+        raise UsageError(f"{folder}: no step of this validation was tested; --format text says why")
+    return found
 
 
 def render(found: Validation, reply: Reply | None = None) -> str:

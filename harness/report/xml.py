@@ -28,7 +28,7 @@ def render(runs: Sequence[Run]) -> str:
 def _suite(run: Run) -> ET.Element:
     started = datetime.fromtimestamp(run.results[0].verdict.started, UTC)
     suite = ET.Element(
-        "testsuite", name=run.kernel, tests=str(len(run.results)), time=f"{run.seconds:.3f}",
+        "testsuite", name=run.title, tests=str(len(run.results)), time=f"{run.seconds:.3f}",
         timestamp=started.isoformat(),
     )  # fmt: skip
     _properties(

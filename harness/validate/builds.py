@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from harness.errors import CouldNotRun, UsageError
 from harness.machine.parts import Store
 from harness.provision.kbuild import build as building
 from harness.provision.kbuild import source
@@ -82,7 +83,9 @@ class Builds:
                 about = building.provide(cache, self._store.apt, name, order, jobs=self._order.jobs).about
             else:
                 about = building.build(cache, self._store.apt, name, order, jobs=self._order.jobs).about
-        except DoesNotBuild as error:
+        except (DoesNotBuild, CouldNotRun, UsageError) as error:
+            if step.number == 0 and not isinstance(error, DoesNotBuild):
+                raise  # no patch's fault: a tool is missing, a fragment is wrong
             self._tell(f"{step.title}: {target.name}: {error}")
             return {"error": str(error), "content": "", "warnings": [], "unseen": [], "seconds": _since(started)}
         self._tell(f"{step.title}: {target.name}: built in {_since(started):.0f} s")

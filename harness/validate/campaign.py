@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.machine.parts import Store
@@ -21,13 +21,11 @@ from harness.text import decoded
 from harness.validate import changes, cluster
 from harness.validate.builds import Builds
 from harness.validate.changes import Change, Kind
-from harness.validate.grid import Grid
+from harness.validate.grid import BOOT, Grid
 from harness.validate.ledger import Ledger
 from harness.validate.order import Order, Target
 from harness.validate.steps import Step
 
-BOOT = "tests/guest/harness/test_guest_clock.py"
-"""Tests of the smallest machine: a kernel that fails there as a machine, not as a test, does not boot."""
 _STAMP = re.compile(r"^\[ *\d+\.\d+\](?:\[ *[CT]\d+\])? ")
 _VARIES = re.compile(r"0x[0-9a-f]+|\d+")
 _READ = 1 << 20
@@ -69,7 +67,7 @@ class _Campaign:
         """Boot each kernel, have those that boot run the tests, and ask again what a patch has changed."""
         self._grid.run((self._grid.cell(*one, BOOT) for one in self._builds.bootable()), "boots")
         for step, target in self._builds.bootable():
-            self._dead[step.number, target.name] = _why_dead(self._grid.verdicts([self._grid.cell(step, target, BOOT)]))
+            self._dead[step.number, target.name] = self._why_dead(step, target)
         booting = self._booting()
         self._grid.run((self._grid.cell(*one, test) for one in booting for test in self._order.tests), "tests")
         for step, target in booting:
@@ -87,11 +85,11 @@ class _Campaign:
             _told(one, target.name) for target in booting for one in self._changes.get((step.number, target.name), ())
         ]
         untold = [f"{one.test}: {one.outcome}: {one.reason}" for one in verdicts if one.outcome in _UNTOLD]
+        kernels = {self._builds.of(step, target).kernel: target.name for target in self._order.targets}
         untold += [
-            f"{test} ({target.name}): {trouble}"
-            for target in booting
-            for test in (BOOT, *self._order.tests)
-            if (trouble := self._grid.troubles.get(self._grid.cell(step, target, test).key))
+            f"{cell.tests[0]} ({kernels[cell.kernel]}): {trouble}"
+            for cell, trouble in self._grid.troubles.items()
+            if cell.kernel in kernels
         ]
         return StepResult(
             number=step.number, title=step.title,
@@ -101,7 +99,7 @@ class _Campaign:
             console=sorted({line for one in booting for line in self._new_lines.get((step.number, one.name), ())}),
             changes=sorted(changed, key=lambda one: (_KINDS.index(Kind(one.kind)), one.test)),
             counts={str(outcome): counts[outcome] for outcome in Outcome if counts[outcome]},
-            untold=untold,
+            untold=list(dict.fromkeys(untold)),
         )  # fmt: skip
 
     def lay_out(self, top: Path) -> None:
@@ -117,6 +115,19 @@ class _Campaign:
                     if record.is_dir() and not (folder / record.name).exists():
                         (folder / record.name).symlink_to(record.resolve())
 
+    def _why_dead(self, step: Step, target: Target) -> str:
+        """Give why a kernel does not boot, twice; nothing for one that does, or of which nothing is known."""
+        why = ""
+        for turn in (0, 1):
+            cell = self._grid.cell(step, target, BOOT, turn=turn)
+            self._grid.run([cell], f"{step.title}: does not boot, asked again")
+            said = list(self._grid.verdicts([cell]).values())
+            lost = [one for one in said if one.stage and one.outcome is Outcome.FAIL]  # a MISS is no kernel's fault
+            if not lost or any(one.outcome is Outcome.PASS for one in said):
+                return ""
+            why = lost[0].reason
+        return why
+
     def _booting(self) -> list[tuple[Step, Target]]:
         return [(step, target) for step, target in self._builds.bootable() if not self._dead[step.number, target.name]]
 
@@ -130,18 +141,23 @@ class _Campaign:
 
     def _compared(self, before: Step, step: Step, target: Target) -> list[Change]:
         found = changes.changed(self._tested(before, target), self._tested(step, target))
-        tests = tuple(self._again(one.test) for one in found)
+        by_file: dict[str, list[str]] = {}
+        for one in found:
+            file, _, node = one.test.partition("::")
+            by_file.setdefault(self._given(file), []).append(node)
+        groups = [tuple(f"{file}::{node}" for node in nodes) for file, nodes in by_file.items()]
         for turn in range(1, changes.TURNS + 1) if found else ():
-            asked = [self._grid.cell(one, target, *tests, turn=turn) for one in (before, step)]
-            self._grid.run(asked, f"{step.title}: {len(found)} changed, asked again ({turn} of {changes.TURNS})")
-            changes.add(found, *(self._grid.verdicts([one]) for one in asked))
+            asked = [[self._grid.cell(one, target, *group, turn=turn) for group in groups] for one in (before, step)]
+            what = f"{step.title}: {len(found)} changed, asked again ({turn} of {changes.TURNS})"
+            self._grid.run([cell for cells in asked for cell in cells], what)
+            changes.add(found, *(self._grid.verdicts(cells) for cells in asked))
         return found
 
-    def _again(self, test: str) -> str:
-        """Give what asks for a test alone: its file as it was asked for, for node ids begin where pytest did."""
-        file, _, node = test.partition("::")
-        given = next((one for one in self._order.tests if Path(one).name == Path(file).name), file)
-        return f"{given}::{node}"
+    def _given(self, file: str) -> str:
+        """Give a test's file as it was asked for: pytest's ids of the user's own begin at their common folder."""
+        if file in (BOOT, *self._order.tests):
+            return file
+        return next((one for one in self._order.tests if Path(one).name == Path(file).name), file)
 
     def _compared_consoles(self, before: Step, step: Step, target: Target) -> list[str]:
         """Give what a kernel says whenever it boots, and the one before it never does."""
@@ -154,7 +170,8 @@ class _Campaign:
             self._grid.run(asked, f"{step.title}: the kernel says more, booted again ({turn} of {changes.TURNS})")
             then |= self._console(before, target, turn)
             again = self._console(step, target, turn)
-            now = {key: line for key, line in now.items() if key in again}
+            if again:  # or it did not boot now, which is told elsewhere
+                now = {key: line for key, line in now.items() if key in again}
         return sorted(line for key, line in now.items() if key not in then)
 
     def _console(self, step: Step, target: Target, turn: int = 0) -> dict[str, str]:
@@ -166,13 +183,6 @@ class _Campaign:
             said = [_STAMP.sub("", line) for line in lines if _STAMP.match(line)]
             found |= {_VARIES.sub("N", line): line for line in said if not line.startswith("iov-harness:")}
         return found
-
-
-def _why_dead(verdicts: Mapping[str, Verdict]) -> str:
-    """Give why a kernel does not boot; nothing for one that does, or of which nothing is known."""
-    said: Sequence[Verdict] = list(verdicts.values())
-    lost = [one for one in said if one.stage and one.outcome in (Outcome.FAIL, Outcome.MISS)]
-    return lost[0].reason if lost and not any(one.outcome is Outcome.PASS for one in said) else ""
 
 
 def _told(one: Change, config: str) -> Changed:

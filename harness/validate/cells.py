@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -16,6 +17,7 @@ from pathlib import Path
 import zstandard
 
 from harness import config
+from harness.config import Settings
 from harness.errors import CouldNotRun
 from harness.outcome import Exit
 from harness.provision.cache import Cache, digest
@@ -60,17 +62,26 @@ def run(cell: Cell, kernel: bytes | None = None) -> Ran:
 
     Raises `CouldNotRun` where there is no result.
     """
-    cache = Cache(config.load().cache_dir)
-    entry = build.found(cache, cell.kernel)
-    if entry is None or entry.about["content"] != cell.content:
-        if kernel is None:
-            raise CouldNotRun(f"kernel {cell.kernel} is not the one that was built, or not there")
-        _receive(cache, cell, kernel)
+    settings = config.load()
+    cache = Cache(settings.cache_dir)
+    with cache.locked(f"locks/receive-{cell.kernel}"):  # other guests of this worker may want it, too
+        entry = build.found(cache, cell.kernel)
+        if entry is None or entry.about["content"] != cell.content:
+            if kernel is None:
+                raise CouldNotRun(f"kernel {cell.kernel} is not the one that was built, or not there")
+            _receive(cache, cell, kernel)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="iov-harness-cell-") as scratch:
         words = ["setpriv", "--pdeathsig", "KILL", "--", *command(cell.kernel, cell.tests, *cell.options, "--json")]
         done = subprocess.run(
-            words, cwd=scratch, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+            words,
+            cwd=scratch,
+            env={**os.environ, **_environment(settings)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
         if done.returncode not in _ENDED:
             what = f"`harness test {' '.join(cell.tests)}` on kernel {cell.kernel} ended with {done.returncode}"
@@ -82,6 +93,12 @@ def run(cell: Cell, kernel: bytes | None = None) -> Ran:
                 f"`harness test` on kernel {cell.kernel} told nothing", detail=done.stderr[-_TOLD:]
             ) from error
         return Ran(done.returncode, _packed(folder), time.monotonic() - started)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """Give the settings, which may come from a file in the folder that the cell does not run in."""
+    given = {name: getattr(settings, name) for name in ("cache_dir", "accel", "boot_timeout", "debian_mirror")}
+    return {f"{config.ENV_PREFIX}{name.upper()}": str(value) for name, value in given.items() if value is not None}
 
 
 def keep(ran: Ran, to: Path) -> None:
@@ -110,6 +127,7 @@ def _receive(cache: Cache, cell: Cell, kernel: bytes) -> None:
         return told
 
     cache.entry(build.KIND, cell.kernel, f"kernel {cell.kernel}", fill, refresh=True)
+    cache.release()  # a worker lives on, and would let nobody replace it
 
 
 def _packed(folder: Path) -> bytes:

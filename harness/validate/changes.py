@@ -40,6 +40,8 @@ class Change:
         """What became of it: flaky where either kernel did not always say the same."""
         if len({*self.before}) > 1 or len({*self.after}) > 1:
             return Kind.FLAKY
+        if min(len(self.before), len(self.after)) <= TURNS:
+            return Kind.LOST  # it was not asked, or did not answer, as often as it takes to be certain
         before, after = self.before[0], self.after[0]
         if after is Outcome.FAIL:
             return Kind.BROKEN
@@ -54,8 +56,8 @@ class Change:
 
 
 def changed(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> list[Change]:
-    """Give the tests that both kernels were asked, and that answered otherwise than before."""
-    found = []
+    """Give the tests that answered otherwise than before, or not at all."""
+    found = [Change(test, "it did not run", [then.outcome]) for test, then in before.items() if test not in after]
     for test, now in after.items():
         then = before.get(test)
         if then is None or _alike(then.outcome, now.outcome):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.outcome import OUTCOME_FILE, Verdict
+from harness.outcome import OUTCOME_FILE, Exit, Outcome, Verdict
 from harness.provision.cache import Cache
 from harness.report.run import Run
 from harness.validate import cells, cluster
@@ -21,6 +21,8 @@ from harness.validate.steps import Step
 if TYPE_CHECKING:
     from distributed import Client
 
+BOOT = "tests/guest/harness/test_guest_clock.py"
+"""Tests of the smallest machine: a kernel that fails there as a machine, not as a test, does not boot."""
 _KIND = "cell"
 
 
@@ -33,18 +35,19 @@ class Grid:
     ) -> None:  # fmt: skip
         self._client, self._cache, self._order, self._builds = client, cache, order, builds
         self._ledger, self._state, self._tell = ledger, state, tell
-        self.troubles: dict[str, str] = {}
-        """Why cells have no result, by their keys."""
+        self.troubles: dict[Cell, str] = {}
+        """Why cells have no result."""
 
     def cell(self, step: Step, target: Target, *tests: str, turn: int = 0) -> Cell:
         """Give the cell of some tests on a step's kernel."""
         built = self._builds.of(step, target)
-        return Cell(built.kernel, built.content, tests, self._order.options, turn)
+        options = () if tests == (BOOT,) else self._order.selection
+        return Cell(built.kernel, built.content, tests, (*self._order.options, *options), turn)
 
     def run(self, wanted: Iterable[Cell], what: str) -> None:
         """Run those cells that are not done, as `what`."""
         distinct = {one.key: one for one in wanted}
-        left = [one for key, one in distinct.items() if self._ledger.found(_KIND, key) is None]
+        left = [one for one in distinct.values() if not self._is_done(one)]
         if not left:
             return
         self._tell(f"{what}: {len(left)} cells, {cluster.room(self._client)} at once")
@@ -62,6 +65,9 @@ class Grid:
         """Give the folder with the records of a cell that is done."""
         return self._state / "cells" / cell.key
 
+    def _is_done(self, cell: Cell) -> bool:
+        return self._ledger.found(_KIND, cell.key) is not None and self.folder(cell).is_dir()
+
     @property
     def _pack(self) -> Callable[[str], bytes] | None:
         if self._order.scheduler is None:
@@ -72,9 +78,14 @@ class Grid:
         """Keep what became of a cell, and say it."""
         name = f"{_names(cell.tests)} on {cell.kernel}"
         if not isinstance(told, Ran):
-            self.troubles[cell.key] = str(told)
+            self.troubles[cell] = str(told)
             return f"{name}: {told}"
         cells.keep(told, self.folder(cell))
+        outcomes = {one.outcome for one in self.verdicts([cell]).values()}
+        if told.code != Exit.EMPTY and (not outcomes or (told.code == Exit.ERROR and Outcome.ERROR not in outcomes)):
+            self.troubles[cell] = f"`harness test` ended with {told.code}, and no test says why"
+            return f"{name}: {self.troubles[cell]}"
+        self.troubles.pop(cell, None)
         self._ledger.note(_KIND, cell.key, {"code": told.code, "seconds": told.seconds})
         return f"{name}: {told.seconds:.0f} s"
 

@@ -29,7 +29,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Order:
-    """A validation; `title` and `source` are for its reports, `options` for every `harness test`."""
+    """A validation; `title` and `source` are for its reports, `options` go to every `harness test`."""
 
     series: Series
     title: str
@@ -37,6 +37,8 @@ class Order:
     targets: Sequence[Target]
     tests: Sequence[str]
     options: tuple[str, ...] = ()
+    selection: tuple[str, ...] = ()
+    """Further options, of all cells but those that only boot."""
     guests: int = 1
     scheduler: str | None = None
     jobs: int = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.outcome import SOURCE_FILE, Verdict
-from harness.provision.kernel import Kernel
+from harness.provision.kernel import Kernel, recipes
 from harness.report.against import alike
 from harness.report.bundle import Bundle, Contents
 from harness.report.run import OVERLAY_ORIGIN
@@ -32,6 +32,16 @@ class Repeated:
 
     before: Verdict
     now: Verdict | None
+
+    @property
+    def notes(self) -> list[str]:
+        """In what the machine of now is another than that of then."""
+        now = self.now.machine if self.now else {}
+        return [
+            f"{name} was {self.before.machine[name]}, and is {now[name]}"
+            for name in ("release", "qemu", "qemu_origin", "accel")
+            if name in now and name in self.before.machine and now[name] != self.before.machine[name]
+        ]
 
     @property
     def is_same(self) -> bool:
@@ -80,7 +90,8 @@ def _test(bundle: Bundle, root: Path) -> tuple[str, list[str]]:
     file, _, node = bundle.verdict.test.partition("::")
     own = bundle.folder / SOURCE_FILE
     here = root / file
-    if here.is_file():
+    is_within = not Path(file).is_absolute() and ".." not in Path(file).parts
+    if is_within and here.is_file():
         changed = own.is_file() and own.read_bytes() != here.read_bytes()
         return f"{here}::{node}", [f"{file} is not what it was then: this checkout's is run"] if changed else []
     if not own.is_file():
@@ -96,6 +107,8 @@ def _kernel(bundle: Bundle, local: Kernel | None) -> tuple[str, list[str]]:
         return name, []
     if bundle.image is not None:
         return str(bundle.image), []
+    if local is None and name in recipes():
+        return name, [f"kernel {name} is built here first, and may not be the one of then"]
     if local is None:
         raise UsageError(f"kernel {name} is not here, and not in the bundle; give one by --kernel")
     return name, [f"kernel {name} is not the one of then ({machine.get('kernel_origin')}), but {local.origin}"]

@@ -13,6 +13,7 @@ from harness.errors import UsageError
 from harness.provision.cache import Cache, digest
 from harness.provision.kbuild import series, source
 from harness.provision.kbuild.arch import Arch
+from harness.provision.kbuild.farm import without_git
 from harness.provision.kbuild.order import Order
 from harness.provision.kbuild.series import Patch
 from harness.text import printable
@@ -79,8 +80,14 @@ def _patches(tree: str, given: str, scratch: Path) -> list[Patch]:
         return series.read(Path(given))
     if tree.startswith(source.DEBIAN):
         raise UsageError(f"--series {given}: a range of commits needs a git tree for --source, not {tree}")
+    if "..." in given:
+        raise UsageError(
+            f"--series {given}: write FIRST..LAST, with two dots: the patches are those that LAST has more"
+        )
+    if _git(tree, "rev-list", "--merges", "--max-count=1", "--end-of-options", given):
+        raise UsageError(f"--series {given}: there are merges in that range, which are no patches; give one without")
     command = ["git", "-C", tree, "format-patch", "--stdout", "--no-signature", "--end-of-options", given]
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = subprocess.run(command, env=without_git(), capture_output=True, check=False)
     if done.returncode != 0:
         why = printable(done.stderr.decode(errors="replace")).strip().partition("\n")[0]
         raise UsageError(f"--series {given}: git finds no such commits in {tree}: {why}")
@@ -91,6 +98,11 @@ def _patches(tree: str, given: str, scratch: Path) -> list[Patch]:
     return series.read(file)
 
 
+def _git(tree: str, *words: str) -> str:
+    done = subprocess.run(["git", "-C", tree, *words], env=without_git(), capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
 def _base(tree: str, given: str, base: str | None) -> tuple[str | None, str]:
     """Give the commit to build on, and what is to be told of it; None for the tree as it stands."""
     is_git = not tree.startswith(source.DEBIAN) and (Path(tree) / ".git").exists()
@@ -99,7 +111,12 @@ def _base(tree: str, given: str, base: str | None) -> tuple[str | None, str]:
     if base is not None:
         return source.commit(Path(tree), base, "--base"), ""
     if is_git and not Path(given).exists() and ".." in given:
-        return source.commit(Path(tree), re.split(r"\.\.\.?", given)[0], "--series"), ""
+        first, _, last = given.partition("..")
+        ends = [source.commit(Path(tree), one or "HEAD", "--series") for one in (first, last)]
+        forked = _git(tree, "merge-base", *ends)
+        if not forked:
+            raise UsageError(f"--series {given}: {first} and {last} have no commit in common")
+        return forked, ""
     # The trailer may stand in a cover letter, which is no patch.
     files = [path for path in Path(given).iterdir() if path.is_file()] if Path(given).is_dir() else [Path(given)]
     wanted = {

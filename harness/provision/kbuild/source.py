@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,10 @@ _PACKAGE = "linux-source-"
 _WHOLE = "unpacked"
 """A file that says which package a source folder holds, written when all of it is there."""
 _TOP = ("Makefile", "Kconfig", "kernel", "scripts")
+
+
+_EXPORTED = "linux"
+"""The folder of a commit's tree, which may come from any clone."""
 
 
 def label(wanted: str) -> str:
@@ -85,10 +89,13 @@ def commit(tree: Path, revision: str, flag: str) -> str:
 
 
 def state(tree: Path) -> str:
-    """Give what tells a folder's present content from others, as far as git tells it; its path where it is none."""
-    if not (tree / ".git").exists():
-        return str(tree.absolute())
-    return digest(_git(tree, "rev-parse", "HEAD"), _git(tree, "diff", "HEAD"))
+    """Give what tells a folder's present content from others: of its files name, size and time."""
+    stamps = []
+    for name in sorted(farm.files(tree)):
+        with suppress(OSError):  # it is gone, and so no longer told
+            status = (tree / name).lstat()
+            stamps.append((name, status.st_size, status.st_mtime_ns))
+    return digest(str(tree.absolute()), stamps)
 
 
 def is_fixed(cache: Cache, wanted: str) -> bool:
@@ -106,9 +113,9 @@ def exported(cache: Cache, tree: Path, revision: str) -> Path:
     with cache.locked(name):
         if (folder / _WHOLE).is_file():
             os.utime(folder)
-            return folder / label(str(tree))
+            return folder / _EXPORTED
         shutil.rmtree(folder, ignore_errors=True)
-        to = folder / label(str(tree))
+        to = folder / _EXPORTED
         try:
             to.mkdir(parents=True, mode=0o700)
             with cache.progress.task(f"commit {revision[:12]}: unpack"):

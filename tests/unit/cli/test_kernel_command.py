@@ -55,7 +55,7 @@ def source(terminal: Terminal) -> Path:
         ("--source debian:", "--source debian:: write debian:VERSION, such as debian:7.3, or a folder"),
         ("--source TREE --series nowhere", "--series nowhere: nowhere: No such file or directory"),
         ("--source TREE --series TREE", "/linux: no patch in it; expected an mbox, a patch, or a folder of numbered"),
-        ("--source TREE --config nonsense", "--config: unknown fragment 'nonsense' (there are: base, debug, no-iov, "),
+        ("--source TREE --config nonsense", "--config: unknown fragment 'nonsense' (there are: base, callers, debug, "),
         ("--source TREE --config ./nowhere", "--config nowhere: No such file or directory"),
         ("--source TREE --cross sparc", "--cross: unknown architecture 'sparc' (there are: powerpc, s390)"),
         ("--source TREE --name a/b", "--name 'a/b': a kernel's name has letters, digits and . _ + - only"),

@@ -131,3 +131,11 @@ def test_an_archive_of_anything_else_is_no_bundle(tmp_path: Path) -> None:
     (tmp_path / "empty" / "outcome.json").write_text("{}")
     with pytest.raises(UsageError, match="is no record of this version"), opened(tmp_path / "empty"):
         pass
+
+
+@pytest.mark.parametrize("headers", [{"GNU.sparse.size": "-100000"}, {"GNU.sparse.size": "x"}, {"path": "a\0b"}])
+def test_headers_that_lie_are_no_way_around(tmp_path: Path, headers: dict[str, str]) -> None:
+    member = tarfile.TarInfo("t/file")
+    member.pax_headers = {**headers, "GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+    with pytest.raises(UsageError), opened(archive(tmp_path / "b.tar.zst", (member, b"x"))):
+        pass

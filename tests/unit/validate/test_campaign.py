@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import CouldNotRun
+from harness.errors import CouldNotRun, UsageError
 from harness.outcome import Exit, Outcome, Verdict
 from harness.provision.cache import Cache
 from harness.provision.kbuild.make import DoesNotBuild
@@ -51,6 +51,7 @@ class Lab:
     warnings: Mapping[int, list[str]] = field(default_factory=dict)
     unseen: Mapping[int, list[str]] = field(default_factory=dict)
     broken: frozenset[int] = frozenset()
+    inapplicable: frozenset[int] = frozenset()
     content: Mapping[int, str] = field(default_factory=dict)
     console: Mapping[Any, str] = field(default_factory=dict)
     dead: frozenset[int] = frozenset()
@@ -62,6 +63,8 @@ class Lab:
     def build(self, _cache: Cache, _apt: object, name: str, order: KernelOrder, **_: Any) -> Any:
         number = len(order.series)
         self.built.append(name)
+        if number in self.inapplicable:
+            raise UsageError("patch 1 does not apply")
         if number in self.broken:
             raise DoesNotBuild("kernel does not build: iov.c:7: error: expected expression")
         about = {
@@ -197,7 +200,7 @@ def test_a_kernel_that_does_not_boot_is_asked_nothing_more(lab: Lab, validated: 
     assert found.code is Exit.FAIL
     assert found.steps[1].headline == "builds, does not boot"
     assert "does not boot: reason FAIL" in validation.render(found)
-    assert [cell.tests[0] for cell in lab.ran if "-1-" in cell.kernel] == [BOOT]
+    assert [(cell.tests[0], cell.turn) for cell in lab.ran if "-1-" in cell.kernel] == [(BOOT, 0), (BOOT, 1)]
     assert not found.steps[2].changes  # it is held against the base
 
 
@@ -242,7 +245,7 @@ def test_a_cell_without_a_result_is_told_and_not_taken_for_well(lab: Lab, valida
     lab.says = lambda one: "no room" if one.kernel == 1 and one.test.startswith(TESTS[0]) else P
     found = validated()
     assert found.code is Exit.ERROR
-    assert found.steps[1].untold == [f"{TESTS[0]} (base): no room"]
+    assert found.steps[1].untold[0] == f"{TESTS[0]} (base): no room"
     lab.says = lambda _: P
     assert validated().code is Exit.OK  # what has no result is asked again
 
@@ -279,3 +282,59 @@ def test_what_was_lost_with_a_worker_is_sent_and_run_again(lab: Lab) -> None:
     assert sorted(told) == [(cell.kernel, Ran) for cell in given]
     assert sorted(packed) == sorted([cell.kernel for cell in given] + [cell.kernel for cell in given[:2]])
     assert len(lab.ran) >= 3
+
+
+def test_a_cell_that_ended_badly_and_left_nothing_is_not_taken_for_well(
+    lab: Lab, validated: Callable[..., Validation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "run", _run)
+    found = validated()
+    assert found.code is Exit.OK
+    monkeypatch.setattr(cells, "run", _crashing)
+    (lab.folder / "state" / "ledger.sqlite").unlink()
+    found = validated()
+    assert found.code is Exit.ERROR
+    assert sorted(found.steps[1].untold[:2]) == [
+        f"{test} (base): `harness test` ended with 4, and no test says why" for test in TESTS
+    ]
+    assert {one.kind for one in found.steps[1].changes} == {"lost"}
+
+
+def _crashing(cell: Cell, kernel: bytes | None = None) -> Ran:
+    ran = _run(cell, kernel)
+    if "-1-" not in cell.kernel or cell.tests[0] == BOOT:
+        return ran
+    empty = _THE_LAB[0].folder / "nothing"
+    empty.mkdir(exist_ok=True)
+    return Ran(Exit.ERROR, cells._packed(empty), 1.0)
+
+
+def test_repeats_without_an_answer_make_nothing_certain(lab: Lab, validated: Callable[..., Validation]) -> None:
+    def says(one: Asked) -> Outcome | str:
+        if one.turn:
+            return "its worker was lost"
+        return F if one.kernel == 1 and one.test == f"{TESTS[0]}::test_a" else P
+
+    lab.says = says
+    found = validated(count=1)
+    assert found.code is Exit.ERROR
+    assert [one.kind for one in found.steps[1].changes] == ["lost"]
+    assert all("its worker was lost" in one for one in found.steps[1].untold)
+
+
+def test_a_host_in_trouble_is_no_kernel_that_does_not_boot(lab: Lab, validated: Callable[..., Validation]) -> None:
+    lab.says = lambda one: Outcome.MISS if one.kernel == 1 else P
+    found = validated(count=1)
+    assert not found.steps[1].boot
+    assert found.code is Exit.ERROR
+
+
+def test_a_patch_that_does_not_apply_is_a_verdict_and_no_end(lab: Lab, validated: Callable[..., Validation]) -> None:
+    lab.inapplicable = frozenset({2})
+    found = validated()
+    assert found.steps[2].headline == "does not build (base)"
+    assert found.steps[1].headline == "builds, boots, breaks nothing"
+    lab.inapplicable = frozenset({0})
+    (lab.folder / "state" / "ledger.sqlite").unlink()
+    with pytest.raises(UsageError):
+        validated(count=1, tests=TESTS[:1])

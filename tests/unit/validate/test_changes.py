@@ -19,6 +19,7 @@ def test_only_what_both_were_asked_and_answered_otherwise_has_changed() -> None:
     before = said(same=P, broken=P, fixed=F, known=K, gone=P)
     after = said(same=P, broken=F, fixed=P, known=P, new=F)
     assert [(one.test, one.reason) for one in changed(before, after)] == [
+        ("gone", "it did not run"),
         ("broken", "broken FAIL"),
         ("fixed", "fixed FAIL"),
     ]
@@ -36,6 +37,9 @@ def test_only_what_both_were_asked_and_answered_otherwise_has_changed() -> None:
         ([P] * 4, [E] * 4, Kind.LOST),
         ([P] * 4, [F, F, P, F], Kind.FLAKY),
         ([P, P, F, P], [F] * 4, Kind.FLAKY),
+        ([P] * 4, [F] * 3, Kind.LOST),
+        ([P], [F], Kind.LOST),
+        ([P], [], Kind.LOST),
     ],
 )
 def test_what_became_of_a_test(before: list[Outcome], after: list[Outcome], kind: Kind) -> None:

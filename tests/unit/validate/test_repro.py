@@ -120,3 +120,16 @@ def test_the_same_failure_may_differ_in_numbers_only(now: tuple[Outcome, str] | 
     before = Verdict(test="t", outcome=Outcome.FAIL, reason="WARN at 0xffffffff81000000, pid 90, 7.4 s")
     then = None if now is None else Verdict(test="t", outcome=now[0], reason=now[1])
     assert Repeated(before, then).is_same is same
+
+
+def test_another_machine_than_then_is_told() -> None:
+    before = Verdict(test="t", outcome=Outcome.FAIL, machine={"qemu": "11.1.3", "accel": "tcg"})
+    now = Verdict(test="t", outcome=Outcome.FAIL, machine={"qemu": "10.2.2", "accel": "tcg"})
+    assert Repeated(before, now).notes == ["qemu was 11.1.3, and is 10.2.2"]
+
+
+def test_a_bundle_names_no_file_outside_of_the_checkout(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text("")
+    made = bundle(tmp_path / "b")
+    made.verdict.test = f"{tmp_path / 'x.py'}::test_it[igb]"
+    assert plan(made, tmp_path, kernel(), None, None).test.startswith(str(tmp_path / "b" / SOURCE_FILE))

@@ -90,6 +90,7 @@ def test_another_patch_or_tree_is_another_series(taken: Take) -> None:
     [
         ("nowhere.mbox", None, None, "--series nowhere.mbox: .*No such file"),
         ("nothing..HEAD", None, None, "--series nothing..HEAD: git finds no such commits in "),
+        ("HEAD~2...HEAD", None, None, "write FIRST..LAST, with two dots"),
         ("HEAD..HEAD", None, None, "--series HEAD..HEAD: there is no commit in that range"),
         ("a..b", None, "debian:7.3", "a range of commits needs a git tree for --source, not debian:7.3"),
         ("HEAD~1..HEAD", "nothing", None, "--base nothing: git has no such commit"),
@@ -101,3 +102,23 @@ def test_what_cannot_be_taken_apart_is_named(
 ) -> None:
     with pytest.raises(UsageError, match=why):
         taken(given, base, source)
+
+
+def test_a_topic_is_for_what_it_forked_from(taken: Take, tree: Path) -> None:
+    git(tree, "checkout", "-q", "-b", "topic", "HEAD~1")
+    (tree / "other.c").write_text("int other;\n")
+    git(tree, "add", ".")
+    git(tree, "commit", "-q", "-m", "PCI: Other")
+    found = taken("master..topic")
+    assert [one.title for one in found.steps] == ["base", "1: PCI: Other"]
+    assert (Path(found.steps[0].order.source) / "iov.c").read_text() == "int number = 2;\n"
+    git(tree, "merge", "-q", "--no-edit", "master")
+    with pytest.raises(UsageError, match="there are merges in that range"):
+        taken("master~2..topic")
+
+
+def test_a_commit_comes_from_whichever_clone(taken: Take, tree: Path, tmp_path: Path) -> None:
+    git(tree, "clone", "-q", str(tree), str(tmp_path / "linux-next"))
+    one, other = taken("HEAD~1..HEAD"), taken("HEAD~1..HEAD", source=str(tmp_path / "linux-next"))
+    assert one.steps[0].order.source == other.steps[0].order.source
+    assert Path(other.steps[0].order.source).is_dir()

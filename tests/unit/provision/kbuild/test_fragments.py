@@ -80,7 +80,9 @@ def test_a_line_that_is_none_is_named(tmp_path: Path, text: str, message: str) -
 
 
 def test_an_unknown_fragment_is_told_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match=r"unknown fragment 'sivo'; did you mean 'siov'\? \(there are: base, debug, "):
+    with pytest.raises(
+        UsageError, match=r"unknown fragment 'sivo'; did you mean 'siov'\? \(there are: base, callers, debug, "
+    ):
         fragments.read(["base", "sivo"])
 
 
