@@ -11,6 +11,7 @@ import typer
 
 from harness.cli import flags, output
 from harness.cli.series import CONFIGS, PATCHES, SERIES, TREE, Base, Jobs, fragments
+from harness.cli.targets import Targets
 from harness.errors import UsageError
 from harness.outcome import Verdict
 from harness.provision.kbuild import build as building
@@ -43,6 +44,7 @@ def bisect(
     """
     if (series is None) == (good is None or bad is None):
         raise UsageError("give either --series, or --good REV and --bad REV of a git tree")
+    Targets.of([test])  # a mistake in its name is told before anything is built
     store = flags.store(qemu=qemu)
     options = ["--qemu", str(qemu)] if qemu else []
     with TemporaryDirectory(prefix="iov-harness-bisect-") as scratch, store.cache.locked(f"locks/{_BISECTED}"):

@@ -49,6 +49,8 @@ def repro(
         raise UsageError("--json and --shell do not go together")
     with bundles.opened(bundle) as opened:
         store = flags.store()
+        if on is not None:
+            store.on(on).kernel()  # a mistake in its name is told before anything runs
         local = None if on else _local(store, str(opened.verdict.machine.get("kernel", "")))
         if pack is not None:
             _pack(store, opened, local, pack)

@@ -37,6 +37,8 @@ def _regular_expression(text: str) -> str:
     return text
 
 
+_PASSING = re.compile(r"v-[0-9a-f]{12}-.*|mutant|bisected")
+"""Kernels of one patch of a series, of a mutant: nobody asks for them by name."""
 _NAMES_SOURCE = re.compile(rb"^source\s*=", re.MULTILINE)
 _Named = Annotated[str, Field(pattern=r"^[^{}]*\{release\}[^{}]*$")]
 """A text in which one `{release}`, and nothing else, is filled in."""
@@ -121,11 +123,10 @@ def _read(path: Path) -> Recipe | BuildRecipe:
 
 
 def names(cache: Cache) -> list[str]:
-    """Name all kernels that can be asked for: those with a recipe, and those that were built and boot here."""
+    """Name all kernels to choose from: those with a recipe, and those that were built and boot here."""
     built = {name: build.found(cache, name) for name in build.names(cache)}
-    return sorted(
-        {*recipes(), *(name for name, entry in built.items() if entry and entry.about["arch"] == NATIVE.name)}
-    )
+    own = {name for name, entry in built.items() if entry and entry.about["arch"] == NATIVE.name}
+    return sorted({*recipes(), *(name for name in own if not _PASSING.fullmatch(name))})
 
 
 def provide(cache: Cache, apt: AptRoot, wanted: str, modules: Path | None = None, *, refresh: bool = False) -> Kernel:

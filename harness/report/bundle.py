@@ -90,8 +90,10 @@ def pack(folder: Path, more: Mapping[str, Path], contents: Contents, to: Path) -
             zstandard.open(draft, "wb", zstandard.ZstdCompressor(level=10)) as stream,
             tarfile.open(fileobj=stream, mode="w|") as archive,
         ):
-            for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _CONTENTS):
-                archive.add(file, f"{name}/{file.relative_to(folder)}", filter=_anonymous)
+            own = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+            for inside, file in sorted(own.items()):
+                if inside not in {_CONTENTS, *more}:
+                    archive.add(file, f"{name}/{inside}", filter=_anonymous)
             for inside, file in sorted(more.items()):
                 archive.add(file.resolve(), f"{name}/{inside}", filter=_anonymous)
             _add_text(archive, f"{name}/{_CONTENTS}", contents.model_dump_json(by_alias=True, indent=1))

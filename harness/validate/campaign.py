@@ -39,8 +39,8 @@ def validate(store: Store, order: Order, state: Path, tell: Callable[[str], None
     started = time.monotonic()
     with Ledger(state / "ledger.sqlite") as ledger:
         builds = Builds(store, order, ledger, tell)
-        builds.make()
-        with cluster.joined(order.scheduler, order.guests) as client:
+        with cluster.joined(order.scheduler, order.guests) as client:  # before hours of building: it may not be there
+            builds.make()
             campaign = _Campaign(order, builds, Grid(client, store.cache, order, builds, ledger, state, tell))
             campaign.run()
             seconds = time.monotonic() - started + float(ledger.found("time", "spent") or 0)
