@@ -49,9 +49,10 @@ def bisect(
     options = ["--qemu", str(qemu)] if qemu else []
     with TemporaryDirectory(prefix="iov-harness-bisect-") as scratch, store.cache.locked(f"locks/{_BISECTED}"):
         read = steps.read(store.cache, source, series or f"{good}..{bad}", base, Path(scratch))
+        built: list[Step] = []
 
         def ask(step: Step) -> Verdict | None:
-            if step is not built[-1]:
+            if step not in built[-1:]:
                 building.build(store.cache, store.apt, _BISECTED, step.built_as(fragments(kernels)), jobs=jobs)
                 built.append(step)
             said = run_tests(_BISECTED, [test], *options).verdicts
@@ -60,8 +61,7 @@ def bisect(
                 raise UsageError(f"--test {test}: {len(said)} cases; give one of them: {cases}, ...")
             return next(iter(said), None)
 
-        built: list[Step | None] = [None]
-        found = bisection.bisect(read.steps, ask, _say)
+        found = bisection.bisect(read.steps, ask, output.say)
     among = [one.title for one in found.among]
     if json:
         flags.print_json({"step": found.step.number, "title": found.step.title, "reason": found.reason, "among": among})
@@ -71,7 +71,3 @@ def bisect(
         )
         if len(among) > 1:
             output.console().print(f"or from one of these, which told nothing: {', '.join(among[:-1])}", markup=False)
-
-
-def _say(line: str) -> None:
-    output.console(stderr=True).print(printable(line), soft_wrap=True, markup=False)

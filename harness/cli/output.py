@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.text import printable
+
 _UNWRAPPED = 10_000
 """Columns where nobody looks: whatever reads a pipe wants whole lines."""
 
@@ -31,3 +33,8 @@ def table(*headings: str, rows: Iterable[tuple[Cell, ...]]) -> None:
     for row in rows:
         made.add_row(*row)
     console().print(made, soft_wrap=False)
+
+
+def say(line: str) -> None:
+    """Tell how far something is, on standard error; what a guest or a patch wrote may stand in it."""
+    console(stderr=True).print(printable(line), soft_wrap=True, markup=False)

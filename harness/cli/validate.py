@@ -23,7 +23,6 @@ from harness.provision.kbuild import arch
 from harness.provision.kbuild.fragments import read as fragments_of
 from harness.provision.kbuild.source import plain
 from harness.report import validation
-from harness.text import printable
 from harness.validate import campaign, steps
 from harness.validate.order import Order, Target
 
@@ -126,7 +125,7 @@ def _validated(
         order = Order(
             read, Path(series).name, source, targets, asked, tuple(options), tuple(selection), guests, scheduler, jobs
         )
-        return campaign.validate(store, order, state, _say), state
+        return campaign.validate(store, order, state, output.say), state
 
 
 def targets_key(targets: Sequence[Target]) -> list[object]:
@@ -154,7 +153,3 @@ def _files(tests: Sequence[str]) -> list[str]:
     if not found:
         raise UsageError(f"--tests {' '.join(tests)}: no test_*.py there")
     return list(dict.fromkeys(found))
-
-
-def _say(line: str) -> None:
-    output.console(stderr=True).print(printable(line), soft_wrap=True, markup=False)

@@ -20,7 +20,11 @@ _MOST_FILES = 50_000
 def unpack(packed: BinaryIO, to: Path, what: str) -> None:
     """Unpack into the folder `to`; links, and names that lead elsewhere, are left out. Raises `UsageError`."""
     try:
-        with zstandard.open(packed) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r|") as archive:  # type: ignore[call-overload]
+        with (
+            zstandard.open(packed) as stream,
+            # A stream's read() is all that tarfile asks for, though its types say more.
+            tarfile.open(fileobj=_Bounded(stream), mode="r|") as archive,  # type: ignore[call-overload]
+        ):
             for count, member in enumerate(archive, 1):
                 if count > _MOST_FILES:
                     raise _TooMuch  # noqa: TRY301 - the same as too many bytes

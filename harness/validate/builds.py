@@ -77,12 +77,11 @@ class Builds:
     def _build(self, step: Step, target: Target, name: str) -> dict[str, Any]:
         cache = self._store.cache
         order = step.built_as(target.fragments, target.arch)
+        # Where the source never changes, a kernel of that name is the one, if it is there.
+        make = building.provide if source.is_fixed(cache, order.source) else building.build
         started = time.monotonic()
         try:
-            if source.is_fixed(cache, order.source):  # then a kernel of that name is the one, if it is there
-                about = building.provide(cache, self._store.apt, name, order, jobs=self._order.jobs).about
-            else:
-                about = building.build(cache, self._store.apt, name, order, jobs=self._order.jobs).about
+            about = make(cache, self._store.apt, name, order, jobs=self._order.jobs).about
         except (DoesNotBuild, CouldNotRun, UsageError) as error:
             if step.number == 0 and not isinstance(error, DoesNotBuild):
                 raise  # no patch's fault: a tool is missing, a fragment is wrong

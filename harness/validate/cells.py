@@ -54,7 +54,6 @@ class Ran:
     code: int
     records: bytes
     seconds: float
-    where: str = ""
 
 
 def run(cell: Cell, kernel: bytes | None = None) -> Ran:

@@ -42,12 +42,12 @@ class Change:
             return Kind.FLAKY
         if min(len(self.before), len(self.after)) <= TURNS:
             return Kind.LOST  # it was not asked, or did not answer, as often as it takes to be certain
-        before, after = self.before[0], self.after[0]
+        after = self.after[0]
         if after is Outcome.FAIL:
             return Kind.BROKEN
-        if before is Outcome.FAIL and after in _WELL:
+        if after in _WELL:
             return Kind.FIXED
-        return Kind.SKIPPED if after is Outcome.SKIP else Kind.LOST if after not in _WELL else Kind.FIXED
+        return Kind.SKIPPED if after is Outcome.SKIP else Kind.LOST
 
     @property
     def rates(self) -> str:

@@ -84,7 +84,7 @@ def _patches(tree: str, given: str, scratch: Path) -> list[Patch]:
         raise UsageError(
             f"--series {given}: write FIRST..LAST, with two dots: the patches are those that LAST has more"
         )
-    if _git(tree, "rev-list", "--merges", "--max-count=1", "--end-of-options", given):
+    if source.git(Path(tree), "rev-list", "--merges", "--max-count=1", "--end-of-options", given):
         raise UsageError(f"--series {given}: there are merges in that range, which are no patches; give one without")
     command = ["git", "-C", tree, "format-patch", "--stdout", "--no-signature", "--end-of-options", given]
     done = subprocess.run(command, env=without_git(), capture_output=True, check=False)
@@ -98,11 +98,6 @@ def _patches(tree: str, given: str, scratch: Path) -> list[Patch]:
     return series.read(file)
 
 
-def _git(tree: str, *words: str) -> str:
-    done = subprocess.run(["git", "-C", tree, *words], env=without_git(), capture_output=True, text=True, check=False)
-    return done.stdout.strip()
-
-
 def _base(tree: str, given: str, base: str | None) -> tuple[str | None, str]:
     """Give the commit to build on, and what is to be told of it; None for the tree as it stands."""
     is_git = not tree.startswith(source.DEBIAN) and (Path(tree) / ".git").exists()
@@ -113,7 +108,7 @@ def _base(tree: str, given: str, base: str | None) -> tuple[str | None, str]:
     if is_git and not Path(given).exists() and ".." in given:
         first, _, last = given.partition("..")
         ends = [source.commit(Path(tree), one or "HEAD", "--series") for one in (first, last)]
-        forked = _git(tree, "merge-base", *ends)
+        forked = source.git(Path(tree), "merge-base", *ends)
         if not forked:
             raise UsageError(f"--series {given}: {first} and {last} have no commit in common")
         return forked, ""

@@ -82,7 +82,7 @@ def opened(cache: Cache, apt: AptRoot, wanted: str, *, refresh: bool = False) ->
 
 def commit(tree: Path, revision: str, flag: str) -> str:
     """Give a revision's full commit ID; raises `UsageError`, which names the flag that gave it."""
-    found = "" if revision.startswith("-") else _git(tree, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    found = "" if revision.startswith("-") else git(tree, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if not found:
         raise UsageError(f"{flag} {revision}: git has no such commit in {tree}")
     return found
@@ -148,12 +148,13 @@ def _described(tree: Path) -> str:
     """Say what a folder holds: its path, and for a git tree the commit, `-dirty` where something has been changed."""
     if not (tree / ".git").exists() or shutil.which("git") is None:
         return str(tree)
-    commit = _git(tree, "describe", "--always", "--long", "--abbrev=12")
-    dirty = "-dirty" if _git(tree, "status", "--porcelain") else ""
+    commit = git(tree, "describe", "--always", "--long", "--abbrev=12")
+    dirty = "-dirty" if git(tree, "status", "--porcelain") else ""
     return f"{tree} {commit}{dirty}".strip()
 
 
-def _git(tree: Path, *words: str) -> str:
+def git(tree: Path, *words: str) -> str:
+    """Give what git says of a tree, nothing where it fails; none of the caller's git variables has a say."""
     environment = {**farm.without_git(), "GIT_OPTIONAL_LOCKS": "0"}  # nothing is written, not even git's own index
     done = subprocess.run(
         ["git", "-C", str(tree), *words], env=environment, capture_output=True, text=True, errors="replace", check=False
