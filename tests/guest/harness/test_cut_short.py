@@ -20,6 +20,7 @@ from xml.etree import ElementTree as ET
 import psutil
 import pytest
 
+from harness.deadline import Deadline
 from harness.qemu import runtime
 
 HELD = Path(__file__).with_name("held.py")
@@ -38,11 +39,13 @@ class Run:
 
     process: subprocess.Popen[bytes]
     sockets: Path
+    qemus: list[int]
+    """A pidfd each: readable once it has ended, even where nobody has read its status yet (pidfd_open(2))."""
 
-    @property
-    def qemus(self) -> list[psutil.Process]:
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if "-no-user-config" in child.cmdline()]
+    def qemus_end(self, seconds: float) -> bool:
+        """Tell whether every QEMU ends in that time."""
+        deadline = Deadline(seconds, "the QEMUs of a run")
+        return all(select.select([qemu], [], [], deadline.remaining())[0] for qemu in self.qemus)
 
     def leftovers(self) -> list[Path]:
         return sorted((self.sockets / "iov-harness").iterdir())
@@ -87,9 +90,25 @@ def two_guests_up(command: tuple[str, ...], ups: int, fifo: Fifo, cwd: Path) -> 
     ) as process:  # fmt: skip
         try:
             assert all(fifo.wait() for _ in range(ups)), (cwd / "output").read_text()
-            yield Run(process, fifo.path.parent)
+            with pidfds(qemus_of(process)) as qemus:
+                yield Run(process, fifo.path.parent, qemus)
         finally:
             process.kill()
+
+
+def qemus_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "-no-user-config" in child.cmdline()]
+
+
+@contextmanager
+def pidfds(processes: list[psutil.Process]) -> Iterator[list[int]]:
+    opened = [os.pidfd_open(process.pid) for process in processes]
+    try:
+        yield opened
+    finally:
+        for one in opened:
+            os.close(one)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +123,9 @@ def test_no_qemu_outlives_a_killed_run(
     if command[0] == HARNESS:
         command = (*harness_command, *command[1:])
     with two_guests_up(command, ups, fifo, tmp_path) as run:
-        qemus = run.qemus
-        assert len(qemus) == 2
+        assert len(run.qemus) == 2
         run.process.kill()
-        _, alive = psutil.wait_procs(qemus, timeout=GONE_TIMEOUT)
-        assert not alive
+        assert run.qemus_end(GONE_TIMEOUT)
     assert len(run.leftovers()) == 2
     assert len(runtime.sweep()) == 2
     assert run.leftovers() == []
@@ -119,10 +136,10 @@ def test_ctrl_c_ends_the_guests_writes_the_reports_and_exits_130(
 ) -> None:
     command = (*harness_command, "test", *BOTH, "--junit", "junit.xml")
     with two_guests_up(command, 1, fifo, tmp_path) as run:
-        qemus = run.qemus
+        assert len(run.qemus) == 2
         os.killpg(run.process.pid, signal.SIGINT)
         assert run.process.wait(30) == 130
-        assert not psutil.wait_procs(qemus, timeout=0)[1]
+        assert run.qemus_end(0)
         assert run.leftovers() == []
     assert "Traceback" not in (tmp_path / "output").read_text()
     assert ET.parse(tmp_path / "junit.xml").getroot() is not None  # noqa: S314 - our own file
