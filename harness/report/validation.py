@@ -43,6 +43,8 @@ class Changed(BaseModel):
     rates: str
     before: list[str]
     after: list[str]
+    until: str = ""
+    """The step that makes it pass, of one that fails from the first time that it can run."""
 
 
 class StepResult(BaseModel):
@@ -64,8 +66,14 @@ class StepResult(BaseModel):
 
     @property
     def broken(self) -> list[Changed]:
-        """The tests that it breaks, for certain."""
-        return [one for one in self.changes if one.kind == "broken"]
+        """The tests that it breaks, for certain, and those that can run from here on, and fail to the end."""
+        return [one for one in self.changes if one.kind == "broken" or (one.kind == "unmet" and not one.until)]
+
+    @property
+    def pending(self) -> dict[str, list[Changed]]:
+        """The tests that can run from here on, and fail until a later step, by its title."""
+        titles = dict.fromkeys(one.until for one in self.changes if one.until)
+        return {title: [one for one in self.changes if one.until == title] for title in titles}
 
     @property
     def is_bad(self) -> bool:
@@ -90,7 +98,8 @@ class StepResult(BaseModel):
     def _more(self) -> Iterator[tuple[str, Sequence[object]]]:
         yield "new compiler warning", [text for one in self.builds for text in one.warnings]
         yield "new console warning", self.console
-        for kind in ("fixed", "skipped", "lost", "flaky"):
+        yield "pending test", [one for one in self.changes if one.until]
+        for kind in ("added", "fixed", "skipped", "lost", "flaky"):
             yield f"{kind} test", [one for one in self.changes if one.kind == kind]
 
 
@@ -171,11 +180,14 @@ def _step(step: StepResult) -> Iterator[str]:
     if step.boot:
         yield from _wrapped(f"does not boot: {step.boot}")
     yield from _some(f"new on the console: {line}" for line in step.console)
-    for one in step.changes[:_TOLD]:
+    for title, tests in step.pending.items():
+        yield from _wrapped(f"{_count(len(tests), 'test')} that could not run before: failing until [{title}]")
+    told = [one for one in step.changes if not one.until and one.kind != "added"]
+    for one in told[:_TOLD]:
         yield f"  {one.kind.upper()} {one.test} ({one.config})"
         yield from _wrapped(f"{one.rates}: {one.reason}", "    ")
-    if len(step.changes) > _TOLD:
-        yield f"  and {len(step.changes) - _TOLD} more tests"
+    if len(told) > _TOLD:
+        yield f"  and {len(told) - _TOLD} more tests"
     yield from _some(f"nothing told: {what}" for what in step.untold)
 
 

@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from harness.machine.parts import Store
@@ -20,6 +20,7 @@ from harness.report.validation import Changed, StepResult, Validation
 from harness.text import decoded
 from harness.validate import changes, cluster
 from harness.validate.builds import Builds
+from harness.validate.cells import Cell
 from harness.validate.changes import Change, Kind
 from harness.validate.grid import BOOT, Grid
 from harness.validate.ledger import Ledger
@@ -48,7 +49,7 @@ def validate(store: Store, order: Order, state: Path, tell: Callable[[str], None
         campaign.lay_out(state / "steps")
         result = Validation(
             series=order.title, source=order.source, note=order.series.note, tests=list(order.tests), seconds=seconds,
-            steps=[campaign.result(step) for step in order.series.steps],
+            steps=campaign.results(),
         )  # fmt: skip
     result.save(state)
     return result
@@ -76,8 +77,19 @@ class _Campaign:
                 self._changes[step.number, target.name] = self._compared(before, step, target)
                 self._new_lines[step.number, target.name] = self._compared_consoles(before, step, target)
 
-    def result(self, step: Step) -> StepResult:
-        """Give the verdict on a step."""
+    def results(self) -> list[StepResult]:
+        """Give the verdict on every step; a test that a step begins to fail, and a later one makes pass, says which."""
+        found = [self._result(step) for step in self._order.series.steps]
+        mended: dict[tuple[str, str], str] = {}
+        for result in reversed(found):
+            for one in result.changes:
+                if one.kind == Kind.UNMET:
+                    one.until = mended.get((one.test, one.config), "")
+                elif one.kind == Kind.FIXED:
+                    mended[one.test, one.config] = result.title
+        return found
+
+    def _result(self, step: Step) -> StepResult:
         booting = [target for one, target in self._booting() if one is step]
         verdicts = [one for target in booting for one in self._tested(step, target).values()]
         counts = Counter(one.outcome for one in verdicts)
@@ -141,17 +153,24 @@ class _Campaign:
 
     def _compared(self, before: Step, step: Step, target: Target) -> list[Change]:
         found = changes.changed(self._tested(before, target), self._tested(step, target))
-        by_file: dict[str, list[str]] = {}
+        earlier = {one.test: one.after for one in self._changes.get((before.number, target.name), ())}
         for one in found:
-            file, _, node = one.test.partition("::")
-            by_file.setdefault(self._given(file), []).append(node)
-        groups = [tuple(f"{file}::{node}" for node in nodes) for file, nodes in by_file.items()]
-        for turn in range(1, changes.TURNS + 1) if found else ():
-            asked = [[self._grid.cell(one, target, *group, turn=turn) for group in groups] for one in (before, step)]
+            one.before = [*earlier.get(one.test, one.before)]  # it need not be asked a second time
+        for turn in range(1, changes.TURNS + 1):
+            then = self._asked_again([one.test for one in found if one.asks_before], before, target, turn)
+            now = self._asked_again([one.test for one in found if one.asks_after], step, target, turn)
             what = f"{step.title}: {len(found)} changed, asked again ({turn} of {changes.TURNS})"
-            self._grid.run([cell for cells in asked for cell in cells], what)
-            changes.add(found, *(self._grid.verdicts(cells) for cells in asked))
+            self._grid.run([*then, *now], what)
+            changes.add(found, self._grid.verdicts(then), self._grid.verdicts(now))
         return found
+
+    def _asked_again(self, tests: Iterable[str], step: Step, target: Target, turn: int) -> list[Cell]:
+        by_file: dict[str, list[str]] = {}
+        for test in tests:
+            file, _, node = test.partition("::")
+            by_file.setdefault(self._given(file), []).append(node)
+        groups = ([f"{file}::{node}" for node in nodes] for file, nodes in by_file.items())
+        return [self._grid.cell(step, target, *group, turn=turn) for group in groups]
 
     def _given(self, file: str) -> str:
         """Give a test's file as it was asked for: pytest's ids of the user's own begin at their common folder."""

@@ -20,7 +20,11 @@ class Kind(StrEnum):
     """What became of a test."""
 
     BROKEN = "broken"
+    UNMET = "unmet"
+    """It could not run before, and fails: what it asks for is begun."""
     FIXED = "fixed"
+    ADDED = "added"
+    """It could not run before, and passes."""
     SKIPPED = "skipped"
     LOST = "lost"
     FLAKY = "flaky"
@@ -38,21 +42,39 @@ class Change:
     @property
     def kind(self) -> Kind:
         """What became of it: flaky where either kernel did not always say the same."""
+        after = self.after[0] if self.after else Outcome.MISS
+        if self.was_skipped and after in _WELL:
+            return Kind.ADDED
         if len({*self.before}) > 1 or len({*self.after}) > 1:
             return Kind.FLAKY
-        if min(len(self.before), len(self.after)) <= TURNS:
+        if self.asks_before or self.asks_after:
             return Kind.LOST  # it was not asked, or did not answer, as often as it takes to be certain
-        after = self.after[0]
         if after is Outcome.FAIL:
-            return Kind.BROKEN
+            return Kind.UNMET if self.was_skipped else Kind.BROKEN
         if after in _WELL:
             return Kind.FIXED
         return Kind.SKIPPED if after is Outcome.SKIP else Kind.LOST
 
     @property
+    def was_skipped(self) -> bool:
+        """Whether the kernel before it had not got what it asks for; that is no matter of chance."""
+        return self.before[0] is Outcome.SKIP
+
+    @property
+    def asks_before(self) -> bool:
+        """Whether the kernel before the patch has not said often enough what becomes of it."""
+        return not self.was_skipped and len(self.before) <= TURNS
+
+    @property
+    def asks_after(self) -> bool:
+        """Whether the kernel with the patch has not; one that can run only now, and passes, is not asked again."""
+        return len(self.after) <= TURNS and not (self.was_skipped and self.after and self.after[0] in _WELL)
+
+    @property
     def rates(self) -> str:
         """How often it failed: `fails 4 of 4, before 0 of 4`."""
-        return f"fails {_failing(self.after)}, before {_failing(self.before)}"
+        before = "it could not run" if self.was_skipped else _failing(self.before)
+        return f"fails {_failing(self.after)}, before {before}"
 
 
 def changed(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> list[Change]:

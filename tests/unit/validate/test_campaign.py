@@ -27,7 +27,7 @@ from harness.validate.order import Order, Target
 from harness.validate.steps import Series
 
 TESTS = ("tests/guest/sriov/test_one.py", "tests/guest/sriov/test_two.py")
-P, F = Outcome.PASS, Outcome.FAIL
+P, F, S = Outcome.PASS, Outcome.FAIL, Outcome.SKIP
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,44 @@ def test_a_repaired_test_is_told_and_no_fault(lab: Lab, validated: Callable[...,
     assert found.code is Exit.OK
     assert [one.kind for one in found.steps[1].changes] == ["fixed"]
     assert found.steps[1].headline == "builds, boots, breaks nothing, 1 fixed test"
+
+
+def test_what_a_series_begins_and_ends_is_no_fault(lab: Lab, validated: Callable[..., Validation]) -> None:
+    begun = f"{TESTS[0]}::test_a"
+    lab.says = lambda one: (S, F, P)[one.kernel] if one.test == begun else P
+    found = validated()
+    assert found.code is Exit.OK
+    (unmet,), (fixed,) = (found.steps[number].changes for number in (1, 2))
+    assert (unmet.kind, unmet.until, fixed.kind, fixed.rates) == (
+        "unmet",
+        "2: patch 2",
+        "fixed",
+        "fails 0 of 4, before 4 of 4",
+    )
+    asked_again = [cell.kernel.split("-")[-2] for cell in lab.ran if cell.turn]
+    assert asked_again == ["1", "1", "1", "2", "2", "2"]  # not step 0, and not step 1 a second time
+    text = validation.render(found)
+    assert "[1: patch 1] builds, boots, breaks nothing, 1 pending test" in text
+    assert "1 test that could not run before: failing until [2: patch 2]" in text
+
+
+def test_what_a_series_begins_and_does_not_end_is_told_of_where_it_began(
+    lab: Lab, validated: Callable[..., Validation]
+) -> None:
+    lab.says = lambda one: (S, F, F)[one.kernel] if one.test == f"{TESTS[0]}::test_a" else P
+    found = validated()
+    assert found.code is Exit.FAIL
+    assert [one.is_bad for one in found.steps] == [False, True, False]
+    text = validation.render(found)
+    assert f"UNMET {TESTS[0]}::test_a (base)\n    fails 4 of 4, before it could not run" in text
+
+
+def test_tests_that_can_run_with_a_patch_and_pass_are_counted(lab: Lab, validated: Callable[..., Validation]) -> None:
+    lab.says = lambda one: S if one.kernel == 0 and one.test == f"{TESTS[0]}::test_a" else P
+    found = validated()
+    assert found.code is Exit.OK
+    assert found.steps[1].headline == "builds, boots, breaks nothing, 1 added test"
+    assert not [cell for cell in lab.ran if cell.turn]
 
 
 def test_a_flaky_test_is_measured_and_blames_nobody(lab: Lab, validated: Callable[..., Validation]) -> None:

@@ -30,7 +30,12 @@ def test_only_what_both_were_asked_and_answered_otherwise_has_changed() -> None:
     [
         ([P] * 4, [F] * 4, Kind.BROKEN),
         ([K] * 4, [F] * 4, Kind.BROKEN),
-        ([S] * 4, [F] * 4, Kind.BROKEN),
+        ([S], [F] * 4, Kind.UNMET),
+        ([S], [F, P, F, F], Kind.FLAKY),
+        ([S], [F] * 3, Kind.LOST),
+        ([S], [P], Kind.ADDED),
+        ([S], [E] * 4, Kind.LOST),
+        ([F], [S] * 4, Kind.LOST),
         ([F] * 4, [P] * 4, Kind.FIXED),
         ([P] * 4, [S] * 4, Kind.SKIPPED),
         ([P] * 4, [M] * 4, Kind.LOST),
@@ -44,6 +49,14 @@ def test_only_what_both_were_asked_and_answered_otherwise_has_changed() -> None:
 )
 def test_what_became_of_a_test(before: list[Outcome], after: list[Outcome], kind: Kind) -> None:
     assert Change("t", "", before, after).kind is kind
+
+
+def test_a_test_that_could_not_run_is_asked_on_the_patched_kernel_alone() -> None:
+    assert [(one.asks_before, one.asks_after) for one in (Change("t", "", [S], [F]), Change("t", "", [S], [P]))] == [
+        (False, True),
+        (False, False),
+    ]
+    assert Change("t", "", [S], [F] * 4).rates == "fails 4 of 4, before it could not run"
 
 
 def test_a_flaky_test_has_its_rate_on_either_side() -> None:
