@@ -40,6 +40,10 @@ class Exit(IntEnum):
     BISECT_ABORT = 128
 
 
+SIGNALLED = 128
+"""What a shell adds to the number of the signal that ended a program."""
+
+
 class Verdict(BaseModel):
     """`outcome.json`: everything that a report may know of a test."""
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import sys
 import traceback
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -31,7 +33,7 @@ from harness.cli import (
 )
 from harness.deadline import DeadlineExpired
 from harness.errors import CouldNotRun, GuestFailure, HarnessError
-from harness.outcome import Exit
+from harness.outcome import SIGNALLED, Exit
 from harness.text import printable
 
 app = typer.Typer(
@@ -75,7 +77,8 @@ def options(
 
 
 def main() -> None:
-    """Run a command and exit with its code."""
+    """Run a command and exit with its code; SIGTERM ends it in good order, too."""
+    signal.signal(signal.SIGTERM, _end)
     try:
         code = app(prog_name=app.info.name, standalone_mode=False)
     except typer.TyperException as error:  # a mistake on the command line, or a command without anything: its help
@@ -100,6 +103,10 @@ def main() -> None:
             traceback.print_exc()
             code = Exit.ERROR
     sys.exit(code)
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    sys.exit(SIGNALLED + number)
 
 
 def _tell(line: str) -> None:

@@ -154,7 +154,11 @@ def _pytest(command: list[str], *, quiet: bool) -> tuple[int, bool]:
         output = sys.stderr if quiet else None
         restored = ["setpriv", "--pdeathsig", "KILL", "--", *command]
         with subprocess.Popen(restored, stdout=output) as process:
-            return process.wait(), bool(interrupted)
+            try:
+                return process.wait(), bool(interrupted)
+            except SystemExit:  # SIGTERM, which only we got: the guests end, and the reports are written
+                process.send_signal(signal.SIGINT)
+                raise
     except FileNotFoundError as error:
         raise CouldNotRun("setpriv is not on this machine: apt-get install util-linux") from error
     finally:

@@ -19,13 +19,17 @@ def has_ccache() -> bool:
     return shutil.which("ccache") is not None
 
 
-def ccache_environment(cache: Cache) -> Mapping[str, str]:
-    """Give what tells ccache where to keep things, whatever the user's own settings."""
+def ccache_environment(cache: Cache, *, depend: bool = False) -> Mapping[str, str]:
+    """Give what tells ccache where to keep things, whatever the user's own settings.
+
+    With `depend` it takes the compiler's word (-MD) for what a file includes, and need not preprocess what it has not
+    got. Not for a kernel: there it would take an old object for a new one where a source has .incbin, as piggy.S, which
+    holds the compressed kernel.
+    """
     folder = cache.root / CCACHE
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.utime(folder)
-    # Never the depend mode: it takes an old object for a new one where a source has .incbin, as the kernel's piggy.S,
-    # which holds the compressed kernel.
     return {
-        "CCACHE_DIR": str(folder), "CCACHE_MAXSIZE": _SIZE, "CCACHE_NODEPEND": "1", "CCACHE_CONFIGPATH": os.devnull,
+        "CCACHE_DIR": str(folder), "CCACHE_MAXSIZE": _SIZE, "CCACHE_CONFIGPATH": os.devnull,
+        "CCACHE_DEPEND" if depend else "CCACHE_NODEPEND": "1",
     }  # fmt: skip

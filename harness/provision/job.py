@@ -12,14 +12,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from harness.outcome import SIGNALLED
+
 _PASSED = ("HOME", "TMPDIR")
 """What a job may know of the caller's environment: variables of make, Kbuild and ccache would shape what it makes."""
 _REAPER = 'trap "trap - TERM; kill -TERM -$$" TERM; "$@" & wait $!'
 """A shell that leads the job's process group. It is sent SIGTERM when the harness ends, be it by SIGKILL, and passes
 that on to all of the group: make(1) would end by it alone, and leave a compiler to write where another build works.
 """
-_SIGNALLED = 128
-"""What a shell adds to the number of the signal that ended a program."""
 _PATIENCE = 10.0
 """Seconds for a job to end orderly, removing what it has half done."""
 
@@ -57,7 +57,7 @@ def _told_to_end() -> Iterator[None]:
         return
 
     def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(_SIGNALLED + number)
+        raise SystemExit(SIGNALLED + number)
 
     before = signal.signal(signal.SIGTERM, end)
     try:

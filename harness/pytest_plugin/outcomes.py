@@ -19,7 +19,7 @@ from harness.pytest_plugin import pausing
 from harness.pytest_plugin.case import Case
 from harness.pytest_plugin.marks import KnownBug, rows
 from harness.pytest_plugin.options import RUN
-from harness.pytest_plugin.telling import OUTCOME, detail_of, is_test, reason_of, shorten, words
+from harness.pytest_plugin.telling import OUTCOME, RECORD, detail_of, is_test, reason_of, shorten, words
 from harness.pytest_plugin.timelimit import run_limit, time_limit
 from harness.qemu.process import QemuDied
 from harness.qemu.qmp import QmpLost
@@ -92,7 +92,7 @@ def pytest_runtest_makereport(
     if verdict.outcome in _BAD:
         case.keep_evidence()
         pausing.pause(case, verdict)
-    _dress(report, verdict)
+    _dress(case, report, verdict)
     if call.when == "teardown":
         final = _final(case)
         report.user_properties.append(("outcome", str(final.outcome)))
@@ -202,7 +202,7 @@ def _notes(error: BaseException) -> list[str]:
     return list(getattr(error, "__notes__", ()))
 
 
-def _dress(report: pytest.TestReport, verdict: Verdict) -> None:
+def _dress(case: Case, report: pytest.TestReport, verdict: Verdict) -> None:
     """Give pytest's own report the outcome, in attributes that cross from a worker to its controller.
 
     What a guest said may stand in it: nothing that a terminal would obey is left.
@@ -217,6 +217,8 @@ def _dress(report: pytest.TestReport, verdict: Verdict) -> None:
         report.wasxfail = verdict.reason
     elif verdict.outcome in _BAD:
         report.outcome = "failed"
+        if case.about_machine():  # else there is nothing that `harness repro` would have to find again
+            report.__dict__[RECORD] = case.folder.name
         report.__dict__.pop("wasxfail", None)  # xfail knows nothing of outcomes; known_bug does
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sysconfig
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,10 @@ from harness.text import clipped, printable
 
 OUTCOME = "iov_outcome"
 """The attribute of pytest's reports that holds our outcome."""
+RECORD = "iov_record"
+"""The attribute of the reports of failed tests that holds the name of their record's folder."""
+_AGAIN = 5
+"""So many failed tests are told how to be run again; the others go alike."""
 _LETTERS = {Outcome.FAIL: ("failed", "F"), Outcome.ERROR: ("error", "E"), Outcome.MISS: ("error", "M")}
 _REASON_LIMIT, _DETAIL_LIMIT = 500, 20_000
 """Characters of a reason and of a traceback in a record."""
@@ -37,10 +42,16 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say where the run's records are."""
+    """Say where the run's records are, and how a test that failed is run again."""
     directory = terminalreporter.config.stash[RUN].planned
     if directory.is_dir():
         terminalreporter.write_line(f"records: {directory}")
+    bad = [report for category in ("failed", "error") for report in terminalreporter.stats.get(category, ())]
+    records = [*dict.fromkeys(report.__dict__[RECORD] for report in bad if RECORD in report.__dict__)]
+    for name in records[:_AGAIN]:
+        folder = directory / name
+        shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+        terminalreporter.write_line(f"again: {shlex.join(['harness', 'repro', str(shown)])}")
 
 
 def is_test(path: Path) -> bool:

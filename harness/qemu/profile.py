@@ -140,7 +140,7 @@ class Profile:
             wanted = given[name] if name in given else self._default(parameter, values)
             value = parameter.read(wanted)
             if value is None:
-                raise UsageError(f"profile {self.name}: {name}={wanted} is out of range: it takes {parameter.range}")
+                raise UsageError(f"profile {self.name}: {name}={wanted}: it takes {parameter.range}")
             values[name] = value
         for rule in self.rules:
             if not self._evaluate(rule.require, values):

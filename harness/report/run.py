@@ -88,6 +88,8 @@ class Run:
             except (OSError, ValueError) as error:  # pydantic's errors, and bytes that are no text, are ValueErrors
                 what = str(error).partition("\n")[0]
                 raise UsageError(f"{path} is no record of this version: {what}") from error
+        if (folder / OUTCOME_FILE).is_file():
+            raise UsageError(f"{folder} is the record of one test; give its run: {folder.parent}")
         if not results:
             raise UsageError(f"run {folder}: no test has left a record there (DIR/*/{OUTCOME_FILE})")
         return cls(folder, sorted(results, key=lambda one: one.verdict.started))

@@ -131,14 +131,19 @@ def test_no_qemu_outlives_a_killed_run(
     assert run.leftovers() == []
 
 
-def test_ctrl_c_ends_the_guests_writes_the_reports_and_exits_130(
-    harness_command: tuple[str, ...], fifo: Fifo, tmp_path: Path
+@pytest.mark.parametrize(
+    ("send", "code"),
+    [(lambda pid: os.killpg(pid, signal.SIGINT), 130), (lambda pid: os.kill(pid, signal.SIGTERM), 143)],
+    ids=["ctrl-c", "sigterm"],
+)
+def test_an_interrupted_run_ends_its_guests_and_writes_its_reports(
+    harness_command: tuple[str, ...], send: Callable[[int], None], code: int, fifo: Fifo, tmp_path: Path
 ) -> None:
     command = (*harness_command, "test", *BOTH, "--junit", "junit.xml")
     with two_guests_up(command, 1, fifo, tmp_path) as run:
         assert len(run.qemus) == 2
-        os.killpg(run.process.pid, signal.SIGINT)
-        assert run.process.wait(30) == 130
+        send(run.process.pid)
+        assert run.process.wait(30) == code
         assert run.qemus_end(0)
         assert run.leftovers() == []
     assert "Traceback" not in (tmp_path / "output").read_text()

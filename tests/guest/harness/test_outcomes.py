@@ -59,6 +59,8 @@ EXPECTED = {
     "known_to_fail_and_to_warn": ("KNOWN", "the sky is green, and warns"),
     "fails_where_the_bug_is_not_known": ("FAIL", "a surprise"),
 }
+PANICS = r"test_fails_by_a_panic\["
+PANIC = "Kernel panic - not syncing: sysrq triggered crash"
 TAGS = {"FAIL": "failure", "ERROR": "error", "MISS": "error", "SKIP": "skipped", "KNOWN": "skipped"}
 
 
@@ -68,7 +70,13 @@ def run(tmp_path_factory: pytest.TempPathFactory, harness_test: HarnessTest) -> 
     cwd = tmp_path_factory.mktemp("provoked")
     done = harness_test(str(PROVOKED), "-n", "2", "--json", "--junit", "junit.xml", cwd=cwd)
     cases = ET.parse(cwd / "junit.xml").iter("testcase")  # noqa: S314 - our own file
-    return {"cwd": cwd, "exit": done.returncode, **json.loads(done.stdout), "junit": {c.get("name"): c for c in cases}}
+    return {
+        "cwd": cwd,
+        "exit": done.returncode,
+        "said": done.stderr,
+        **json.loads(done.stdout),
+        "junit": {c.get("name"): c for c in cases},
+    }
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -93,6 +101,32 @@ def test_every_provoked_case_is_expected(run: Mapping[str, Any]) -> None:
 def test_a_panic_leaves_its_whole_text_in_the_record(run: Mapping[str, Any]) -> None:
     (verdict,) = [one for one in run["tests"] if "fails_by_a_panic[" in one["test"]]
     assert "sysrq_handle_crash" in verdict["detail"]
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ("text", rf"FAIL  \S*{PANICS}\S*\n  [^\n]*{PANIC}"),
+        ("junit", rf'name="{PANICS}(?:(?!</testcase>).)*<failure message="[^"]*{PANIC}'),
+        ("kcidb", rf'"comment": "[^"]*{PANIC}",\s*"status": "FAIL"(?:(?!"id":).)*"test": "[^"]*{PANICS}'),
+        ("html", rf'"outcome":"FAIL","seconds":[0-9.]+,"reason":"[^"]*{PANIC}"(?:(?!"outcome").)*{PANICS}'),
+    ],
+    ids=["text", "junit", "kcidb", "html"],
+)
+def test_a_panic_is_a_failure_with_its_text_in_every_report(
+    run: Mapping[str, Any], harness_command: tuple[str, ...], form: str, told: str
+) -> None:
+    command = [*harness_command, "report", run["run"], "--format", form]
+    report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(told, report, re.DOTALL)
+    assert found is not None, f"the report is {len(report)} characters long"
+
+
+def test_failed_tests_are_told_with_what_runs_them_again(run: Mapping[str, Any]) -> None:
+    told = re.findall(r"^again: harness repro (\S+)$", run["said"], re.MULTILINE)
+    assert len(told) == 5
+    for folder in told:
+        assert json.loads((run["cwd"] / folder / "outcome.json").read_text())["outcome"] in {"FAIL", "ERROR", "MISS"}
 
 
 def test_every_case_has_its_run_record(run: Mapping[str, Any]) -> None:
