@@ -49,8 +49,9 @@ unit: $(READY)  ## tests without QEMU
 	$(BIN)/python -m pytest tests/unit -q -n $(JOBS) --junitxml=$(REPORTS)/unit.xml
 
 # Device models through QEMU's qtest, with no guest: seconds, so that what is wrong with a device is known before one boots.
-device: $(READY)  ## tests of device models through QEMU, with no guest
-	$(BIN)/python -m pytest tests/device --junitxml=$(REPORTS)/device.xml
+device: $(READY)  ## tests of device models through QEMU, with no guest (QEMU=overlay-sanitized: on that QEMU)
+	@$(if $(filter overlay%,$(QEMU)),.ci/install-build-tools qemu)
+	$(BIN)/python -m pytest tests/device $(if $(QEMU),--qemu $(QEMU)) --junitxml=$(REPORTS)/device.xml
 
 kernel: $(READY)  ## build the kernel that the tests run, or fetch it (KERNEL=7.3-base)
 	@$(BUILD_TOOLS)

@@ -22,8 +22,9 @@ from harness.errors import UsageError, unknown
 PROJECT_FILE = Path("iov-harness.toml")
 ENV_PREFIX = "IOV_HARNESS_"
 
-_BUILT_QEMU = Path("overlay")
-"""What is no path of a QEMU, but the one that is built here."""
+OVERLAY, SANITIZED = Path("overlay"), Path("overlay-sanitized")
+"""What are no paths of a QEMU, but the ones that are built here: with iov-overlay, and with the sanitizers besides."""
+BUILT_QEMUS = (OVERLAY, SANITIZED)
 _PATHS = ("modules", "qemu", "cache_dir")
 
 
@@ -52,7 +53,7 @@ def _listed(value: Any) -> Any:
 
 
 def _qemu(path: Path) -> Path:
-    return path if path == _BUILT_QEMU else _absolute(path)
+    return path if path in BUILT_QEMUS else _absolute(path)
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
@@ -68,7 +69,8 @@ class Settings(BaseSettings):
     )
     modules: AbsolutePath | None = Field(None, description="folder of the modules of a kernel given by path")
     qemu: Annotated[Path, AfterValidator(_qemu)] | None = Field(
-        None, description="QEMU binary to use instead of the host's or the provisioned one, or overlay: our own build"
+        None,
+        description="QEMU binary to use instead of the host's or the provisioned one, or overlay, our own build",
     )
     accel: Accel = Field(Accel.AUTO, description="accelerator: auto, tcg or kvm")
     profile_dir: Annotated[tuple[AbsolutePath, ...], BeforeValidator(_listed), NoDecode] = Field(
@@ -133,7 +135,7 @@ def _based(name: str, value: Any, folder: Path) -> Any:
     if name == "profile_dir":
         several = [value] if isinstance(value, str) else value
         return [_placed(one, folder) for one in several] if isinstance(several, list) else value
-    if name == "qemu" and value == str(_BUILT_QEMU):
+    if name == "qemu" and value in map(str, BUILT_QEMUS):
         return value
     return _placed(value, folder) if name in _PATHS or (name == "kernel" and "/" in str(value)) else value
 

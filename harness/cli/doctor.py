@@ -99,13 +99,13 @@ def _archive_keys() -> Finding:
 def _qemu(store: Store) -> Finding:
     """Look at the QEMU that would be used: the one that is given, else this machine's own, else the cached one."""
     given = store.settings.qemu
-    if given == qemus.OVERLAY:
-        built = _newest(store, qemu_builds.KIND)
+    if given in config.BUILT_QEMUS:
+        built = qemu_builds.newest(store.cache, sanitize=given == config.SANITIZED)
         if built is None:
             return Finding(
                 "QEMU", ok=True, found="our own build: not built yet", remedy="make qemu (or by itself when needed)"
             )
-        given = built.path / PROGRAM
+        given = built.path
     if given is not None:
         return _asked(store, given, "give another by --qemu")
     host = shutil.which(PROGRAM)

@@ -26,7 +26,10 @@ Kernel = Annotated[
     typer.Option(help="Kernel by name, or by path (anything with a '/').", autocompletion=complete.kernels),
 ]
 Modules = Annotated[Path | None, typer.Option(help="Folder of the modules of a kernel given by path.")]
-Qemu = Annotated[Path | None, typer.Option(help="QEMU binary to use; overlay: our own build, with iov-overlay.")]
+Qemu = Annotated[
+    Path | None,
+    typer.Option(help="QEMU binary to use, or one of our own builds: overlay, overlay-sanitized."),
+]
 Acceleration = Annotated[Accel | None, typer.Option("--accel", help="Accelerator: auto, tcg or kvm.")]
 ProfileDir = Annotated[list[Path] | None, typer.Option(help="Folder with profiles of your own (repeatable).")]
 Cold = Annotated[bool, typer.Option("--cold", help="Boot machines, instead of cloning a checkpoint.")]

@@ -14,6 +14,7 @@ from harness.device.device import Device
 from harness.device.overlay import QOM_TYPE
 from harness.errors import UsageError
 from harness.machine import devices
+from harness.machine.sanitizers import Sanitizers
 from harness.qemu import runtime
 from harness.qemu.ecam import Board, EcamFunction
 from harness.qemu.loop import the_loop
@@ -78,6 +79,7 @@ def _started(
     process = QemuProcess(the_loop(), lambda _: None)
     with ExitStack() as stack:
         folder = stack.enter_context(runtime.private_folder())
+        sanitizers = Sanitizers(folder)
         for number, device in enumerate(served):
             stack.enter_context(devices.at_socket(device, _socket(folder, number), None))
         ours, qemus = socket.socketpair()
@@ -86,7 +88,7 @@ def _started(
             channel = ["-chardev", f"socket,id=qtest,fd={qemus.fileno()}", "-qtest", "chardev:qtest"]
             stack.callback(process.kill)
             behind = (*_overlays(overlays), *_devices(len(served), folder, properties))
-            argv = [str(qemu), *_OPTIONS, *channel, *behind]
+            argv = ["env", *sanitizers.environment, str(qemu), *_OPTIONS, *channel, *behind]
             process.start(argv, [qemus.fileno()], Deadline(_START_TIMEOUT, "QEMU's start"))
         runtime.note_pid(folder, process.pid)
         try:
@@ -95,7 +97,14 @@ def _started(
             lane.qtest.read(0)  # QEMU is still there
         except QtestLost as lost:
             ended = _end(process)
-            raise (lost if ended is None else QemuDied(str(ended))) from lost
+            raise (lost if ended is None else QemuDied(_told(ended, sanitizers))) from lost
+        ended = process.end(Deadline(_END_TIMEOUT, "the end of QEMU"))
+        if ended.code != 0 or sanitizers.complaint():
+            raise QemuDied(_told(ended, sanitizers))
+
+
+def _told(ended: Exit, sanitizers: Sanitizers) -> str:
+    return "\n".join(filter(None, [str(ended), sanitizers.complaint()]))
 
 
 def _overlays(overlays: Sequence[Mapping[str, object]]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.config import Settings
+from harness.config import BUILT_QEMUS, OVERLAY, SANITIZED, Settings
 from harness.device.overlay import QOM_TYPE
 from harness.errors import UsageError
 from harness.provision import guest_module, initramfs, kernel, keys, qemu
@@ -58,8 +58,8 @@ class Store:
     def qemu(self, *, refresh: bool = False) -> Qemu:
         """Give the QEMU of the settings, or one that has what all built-in profiles need."""
         required = self.required_devices()
-        if self.settings.qemu == qemu.OVERLAY:
-            return self.overlay_qemu(refresh=refresh)
+        if self.settings.qemu in BUILT_QEMUS:
+            return self.overlay_qemu(sanitize=self.settings.qemu == SANITIZED, refresh=refresh)
         if self.settings.qemu is not None:
             return qemu.ask(self.settings.qemu, required, "given by --qemu")
         return qemu.provide(self.cache, self.apt, required, refresh=refresh)
@@ -137,7 +137,7 @@ def needs_overlay(profile: Profile) -> bool:
 
 def without_overlay(binary: Qemu) -> str:
     """Say of a QEMU without the overlay that it is one, and how to come by another."""
-    return f"QEMU {binary.version} ({binary.origin}) has no {QOM_TYPE}: make qemu, then --qemu {qemu.OVERLAY}"
+    return f"QEMU {binary.version} ({binary.origin}) has no {QOM_TYPE}: make qemu, then --qemu {OVERLAY}"
 
 
 def _check_kernel(image: Kernel, profile: Profile) -> None:

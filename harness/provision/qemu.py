@@ -18,7 +18,6 @@ from harness.provision.cache import Cache, digest
 from harness.provision.distribution import PACKAGE, PROGRAM, SUITE
 from harness.provision.qbuild import build
 
-OVERLAY = Path("overlay")
 """What --qemu takes for the QEMU with our configuration-space overlay, which is built where it is not yet."""
 _OVERLAY = "iov-overlay"
 _ASK_TIMEOUT = 30.0

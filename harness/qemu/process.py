@@ -93,6 +93,13 @@ class QemuProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)  # the group of its session: it leads both
         self.wait(Deadline(_KILL_TIMEOUT, f"the end of QEMU, process {self._process.pid}"))
 
+    def end(self, deadline: Deadline) -> Exit:
+        """Have QEMU end in good order, and give how it did; raises `DeadlineExpired`."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.exit is None:
+                os.kill(self.pid, signal.SIGTERM)
+        return self.wait(deadline)
+
     def wait(self, deadline: Deadline) -> Exit:
         """Wait until QEMU has ended; raises `DeadlineExpired`."""
         assert self._watcher is not None  # noqa: S101 - start() comes first

@@ -97,7 +97,7 @@ class Builds:
         }  # fmt: skip
 
     def _key(self, step: Step, target: Target) -> str:
-        return f"{self._order.series.key}-{step.number}-{target.name}"
+        return f"{step.key}-{step.number}-{target.name}"
 
 
 def _since(started: float) -> float:

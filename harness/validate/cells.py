@@ -11,6 +11,8 @@ import subprocess
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,44 @@ _TOLD = 2000
 """Characters of a run's last words that an error repeats."""
 _ENDED = (Exit.OK, Exit.FAIL, Exit.MISS, Exit.ERROR, Exit.EMPTY)
 """How `harness test` ends when it has something to tell."""
+
+
+class Running:
+    """The processes of the cells that run here, which end at once where nobody waits for them any more."""
+
+    def __init__(self) -> None:
+        self._processes: set[subprocess.Popen[str]] = set()
+        self._is_over = False
+
+    @contextmanager
+    def waited_for(self) -> Iterator[None]:
+        """Let cells run in the block; where it is left by an exception, those that do are ended."""
+        self._is_over = False
+        try:
+            yield
+        except BaseException:
+            self._is_over = True
+            for one in [*self._processes]:
+                one.kill()  # what it has started is told by the kernel (PR_SET_PDEATHSIG), down to QEMU
+            raise
+
+    def run(self, words: list[str], at: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        with subprocess.Popen(
+            words, cwd=at, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, errors="replace",
+        ) as process:  # fmt: skip
+            self._processes.add(process)
+            try:
+                if self._is_over:
+                    process.kill()
+                said, complained = process.communicate()
+            finally:
+                self._processes.discard(process)
+        return subprocess.CompletedProcess(words, process.returncode, said, complained)
+
+
+RUNNING = Running()
 
 
 @dataclass(frozen=True)
@@ -72,16 +112,7 @@ def run(cell: Cell, kernel: bytes | None = None) -> Ran:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="iov-harness-cell-") as scratch:
         words = ["setpriv", "--pdeathsig", "KILL", "--", *command(cell.kernel, cell.tests, *cell.options, "--json")]
-        done = subprocess.run(
-            words,
-            cwd=scratch,
-            env={**os.environ, **_environment(settings)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        done = RUNNING.run(words, Path(scratch), {**os.environ, **_environment(settings)})
         if done.returncode not in _ENDED:
             what = f"`harness test {' '.join(cell.tests)}` on kernel {cell.kernel} ended with {done.returncode}"
             raise CouldNotRun(what, detail=done.stderr[-_TOLD:])

@@ -40,7 +40,7 @@ def joined(scheduler: str | None, guests: int) -> Iterator[Client]:
 
     with dask.config.set({"distributed.scheduler.allowed-failures": _LOST}):
         if scheduler is None:
-            with _of_its_own(guests) as local, Client(local) as client:
+            with _of_its_own(guests) as local, Client(local) as client, cells.RUNNING.waited_for():
                 yield client
             return
         try:

@@ -32,6 +32,8 @@ class Step:
     order: Order
     files: tuple[str, ...]
     """What the step's own patch touches."""
+    key: str
+    """What tells it from all others: the base, and the patches so far. Series that begin alike share their kernels."""
 
     @property
     def title(self) -> str:
@@ -45,11 +47,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Series:
-    """What is validated: its steps, and what tells it from others."""
+    """What is validated: its steps, and what is to be told of it."""
 
     steps: tuple[Step, ...]
-    key: str
     note: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells it from others."""
+        return self.steps[-1].key
 
 
 def read(cache: Cache, tree: str, given: str, base: str | None, scratch: Path) -> Series:
@@ -66,13 +72,16 @@ def read(cache: Cache, tree: str, given: str, base: str | None, scratch: Path) -
     files = [folder / f"{number:04}.patch" for number in range(1, len(patches) + 1)]
     for file, patch in zip(files, patches, strict=True):
         file.write_bytes(patch.diff)
-    steps = [Step(0, "", Order(place), ())]
+    state = revision or source.state(Path(tree)) if not tree.startswith(source.DEBIAN) else tree
+    keys = [
+        digest(place, state, [digest(one.diff.hex()) for one in patches[:end]])[:12] for end in range(len(patches) + 1)
+    ]
+    steps = [Step(0, "", Order(place), (), keys[0])]
     for number, patch in enumerate(patches, 1):
         subject = re.sub(r"^\[.*?\]\s*", "", patch.subject) or patch.file.name
         touched = tuple(sorted(series.files(patch)))
-        steps.append(Step(number, printable(subject), Order(place, tuple(files[:number])), touched))
-    state = revision or source.state(Path(tree)) if not tree.startswith(source.DEBIAN) else tree
-    return Series(tuple(steps), digest(place, state, [digest(patch.diff.hex()) for patch in patches])[:12], note)
+        steps.append(Step(number, printable(subject), Order(place, tuple(files[:number])), touched, keys[number]))
+    return Series(tuple(steps), note)
 
 
 def _patches(tree: str, given: str, scratch: Path) -> list[Patch]:

@@ -27,12 +27,14 @@ KIND = "qemu-overlay"
 """The kind of the cache's entries that hold built QEMUs."""
 _DEVICES = "iov-harness"
 """What the list of devices is called in QEMU's configs/devices/x86_64-softmmu/."""
-_CONFIGURE = (
+_CONFIGURE: tuple[str, ...] = (
     "--target-list=x86_64-softmmu", "--without-default-features", "--without-default-devices",
     f"--with-devices-x86_64={_DEVICES}", "--enable-system", "--enable-tcg", "--enable-kvm", "--enable-slirp",
-    "--disable-download", "--disable-install-blobs", "--disable-debug-info",
+    "--disable-download", "--disable-install-blobs",
 )  # fmt: skip
+_LEAN = ("--disable-debug-info",)
 _SANITIZERS = ("--enable-asan", "--enable-ubsan")
+"""Debug information stays: a report names files and lines."""
 _STEP = re.compile(rb"^\[(\d+)/(\d+)\] ")
 _LOG_TAIL = 256 * 1024
 
@@ -56,7 +58,7 @@ def provide(
     """
     if tree is not None:
         return _provide(cache, apt, apt, source.own(tree), sanitize=sanitize, refresh=refresh)
-    if not refresh and (there := _newest(cache, sanitize=sanitize)) is not None:
+    if not refresh and (there := newest(cache, sanitize=sanitize)) is not None:
         return there
     source_apt, found = source.candidates(cache, mirror)
     for one in found[:-1]:
@@ -67,7 +69,7 @@ def provide(
     return _provide(cache, apt, source_apt, found[-1], sanitize=sanitize, refresh=refresh)
 
 
-def _newest(cache: Cache, *, sanitize: bool) -> Built | None:
+def newest(cache: Cache, *, sanitize: bool) -> Built | None:
     """Give the newest that was built from the distribution's source and from the overlay as it is now."""
     wanted = _recipe(sanitize=sanitize)
     entries = [entry for key in cache.keys(KIND) if (entry := cache.find(KIND, key))]
@@ -95,7 +97,8 @@ def _provide(cache: Cache, apt: AptRoot, source_apt: AptRoot, what: Source, *, s
         distribution.unpack_qemu(cache, apt, draft)
         (work / "objects" / PROGRAM).replace(draft / BINARY)
         shutil.rmtree(work)
-        origin = f"with iov-overlay, built from {what.origin}"
+        with_sanitizers = " and sanitizers" if sanitize else ""
+        origin = f"with iov-overlay{with_sanitizers}, built from {what.origin}"
         return {"origin": origin, "version": what.version, "recipe": recipe, "compiler": tools.compiler()}
 
     key = digest(recipe, what.key)
@@ -107,8 +110,15 @@ def _recipe(*, sanitize: bool) -> str:
     """Give a digest of all that is ours in a build."""
     files = sorted(file for file in paths.overlay().iterdir() if file.suffix in (".c", ".mak", ".patch"))
     return digest(
-        [(file.name, file.read_text(encoding="utf-8")) for file in files], _CONFIGURE, _SANITIZERS, LAUNCHER, sanitize
+        [(file.name, file.read_text(encoding="utf-8")) for file in files],
+        _CONFIGURE,
+        _more(sanitize=sanitize),
+        LAUNCHER,
     )
+
+
+def _more(*, sanitize: bool) -> tuple[str, ...]:
+    return _SANITIZERS if sanitize else _LEAN
 
 
 def _add_overlay(src: Path) -> None:
@@ -124,7 +134,7 @@ def _compile(cache: Cache, src: Path, objects: Path, *, sanitize: bool) -> None:
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     compiler = ("--cc=ccache gcc",) if has_ccache() else ()
     configure = [
-        str(src / "configure"), *_CONFIGURE, *compiler, *(_SANITIZERS if sanitize else ()),
+        str(src / "configure"), *_CONFIGURE, *compiler, *_more(sanitize=sanitize),
         f"--python={sys.executable}", "--with-pkgversion=iov-overlay",
     ]  # fmt: skip
     # The folder is another for each key: what is remembered is not to know of it.

@@ -14,7 +14,7 @@ from harness.provision.kbuild.order import Order
 from harness.validate.bisect import Found, bisect
 from harness.validate.steps import Step
 
-STEPS = [Step(number, f"patch {number}", Order("tree"), ()) for number in range(17)]
+STEPS = [Step(number, f"patch {number}", Order("tree"), (), f"{number}") for number in range(17)]
 asked: list[int] = []
 
 

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,8 +122,10 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
 def validated(lab: Lab) -> Callable[..., Validation]:
     def validate(count: int = 2, files: tuple[str, ...] = ("drivers/pci/iov.c",), **more: Any) -> Validation:
         orders = [KernelOrder("tree", tuple(Path(f"{one}") for one in range(number))) for number in range(count + 1)]
-        every = [steps.Step(number, f"patch {number}", order, files) for number, order in enumerate(orders)]
-        series = Series(tuple(every), "key")
+        every = [
+            steps.Step(number, f"patch {number}", order, files, f"{number}") for number, order in enumerate(orders)
+        ]
+        series = Series(tuple(every))
         state = lab.folder / "state"
         state.mkdir(exist_ok=True)
         tell = more.pop("tell", lab.told.append)
@@ -320,6 +325,20 @@ def test_what_was_lost_with_a_worker_is_sent_and_run_again(lab: Lab) -> None:
     assert sorted(told) == [(cell.kernel, Ran) for cell in given]
     assert sorted(packed) == sorted([cell.kernel for cell in given] + [cell.kernel for cell in given[:2]])
     assert len(lab.ran) >= 3
+
+
+def test_cells_that_nobody_waits_for_are_ended(tmp_path: Path) -> None:
+    running = cells.Running()
+    with ThreadPoolExecutor() as threads:
+        with pytest.raises(SystemExit), running.waited_for():
+            first, second = (
+                threads.submit(running.run, ["sh", "-c", f"touch {name}; exec sleep 60"], tmp_path, {**os.environ})
+                for name in ("first", "second")
+            )
+            while len([*tmp_path.iterdir()]) < 2:
+                time.sleep(0.01)
+            raise SystemExit(143)
+        assert [first.result(5).returncode, second.result(5).returncode] == [-9, -9]
 
 
 def test_a_cell_that_ended_badly_and_left_nothing_is_not_taken_for_well(

@@ -85,6 +85,12 @@ def test_another_patch_or_tree_is_another_series(taken: Take) -> None:
     assert taken("HEAD~2..HEAD").key in keys
 
 
+def test_series_that_begin_alike_have_their_first_steps_in_common(taken: Take) -> None:
+    longer, shorter = (taken(given, base="HEAD~2").steps for given in ("HEAD~2..HEAD", "HEAD~2..HEAD~1"))
+    assert [one.key for one in longer[:2]] == [one.key for one in shorter]
+    assert longer[2].key not in {one.key for one in shorter}
+
+
 @pytest.mark.parametrize(
     ("given", "base", "source", "why"),
     [
