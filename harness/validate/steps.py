@@ -73,9 +73,8 @@ def read(cache: Cache, tree: str, given: str, base: str | None, scratch: Path) -
     for file, patch in zip(files, patches, strict=True):
         file.write_bytes(patch.diff)
     state = revision or source.state(Path(tree)) if not tree.startswith(source.DEBIAN) else tree
-    keys = [
-        digest(place, state, [digest(one.diff.hex()) for one in patches[:end]])[:12] for end in range(len(patches) + 1)
-    ]
+    diffs = [digest(one.diff.rstrip().hex()) for one in patches]  # the last in an mbox ends with fewer lines
+    keys = [digest(place, state, diffs[:number])[:12] for number in range(len(diffs) + 1)]
     steps = [Step(0, "", Order(place), (), keys[0])]
     for number, patch in enumerate(patches, 1):
         subject = re.sub(r"^\[.*?\]\s*", "", patch.subject) or patch.file.name

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import CouldNotRun, UsageError
-from harness.provision import kconfig
+from harness.provision import job, kconfig
 from harness.provision.cache import Cache
 from harness.provision.ccache import ccache_environment
 from harness.provision.kbuild import farm, fragments, make, series, tools, warnings
@@ -20,6 +21,9 @@ from harness.provision.kbuild.order import Inputs
 from harness.provision.kbuild.reasons import Kconfig
 from harness.provision.kbuild.source import Source
 from harness.provision.progress import told
+
+_LATEST = job.PATIENCE + 5.0
+"""Seconds: what make was at when it was told to end is not older."""
 
 
 class Workshop:
@@ -105,8 +109,23 @@ class Workshop:
         self._unfinished.touch()
         try:
             yield
+        except CouldNotRun:
+            raise
+        except BaseException:
+            self._drop_latest()
+            raise
         finally:
-            self._unfinished.unlink(missing_ok=True)  # make has ended, and removed what it had not finished
+            self._unfinished.unlink(missing_ok=True)
+
+    def _drop_latest(self) -> None:
+        """Remove what was written when make was told to end: it removes objects that it had not finished, not `.cmd`.
+
+        Of an object whose `.cmd` file is broken off, Kbuild can tell nothing any more, and stops at it for ever.
+        """
+        since = time.time() - _LATEST
+        for file in self.objects.rglob("*"):
+            if file.suffix in {".cmd", ".o", ".a", ".ko"} and file.lstat().st_mtime >= since:
+                file.unlink()
 
     def _configure(self) -> list[str]:
         """Make the configuration, and give the optional symbols that the tree does not know."""

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -327,18 +327,20 @@ def test_what_was_lost_with_a_worker_is_sent_and_run_again(lab: Lab) -> None:
     assert len(lab.ran) >= 3
 
 
+def _until_there(count: int, folder: Path) -> NoReturn:
+    while len([*folder.iterdir()]) < count:
+        time.sleep(0.01)
+    raise SystemExit(143)
+
+
 def test_cells_that_nobody_waits_for_are_ended(tmp_path: Path) -> None:
     running = cells.Running()
     with ThreadPoolExecutor() as threads:
+        given = [["sh", "-c", f"touch {name}; exec sleep 60"] for name in ("first", "second")]
+        began = [threads.submit(running.run, words, tmp_path, {**os.environ}) for words in given]
         with pytest.raises(SystemExit), running.waited_for():
-            first, second = (
-                threads.submit(running.run, ["sh", "-c", f"touch {name}; exec sleep 60"], tmp_path, {**os.environ})
-                for name in ("first", "second")
-            )
-            while len([*tmp_path.iterdir()]) < 2:
-                time.sleep(0.01)
-            raise SystemExit(143)
-        assert [first.result(5).returncode, second.result(5).returncode] == [-9, -9]
+            _until_there(2, tmp_path)
+        assert [one.result(5).returncode for one in began] == [-9, -9]
 
 
 def test_a_cell_that_ended_badly_and_left_nothing_is_not_taken_for_well(

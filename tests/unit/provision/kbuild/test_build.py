@@ -28,7 +28,7 @@ from harness.provision.cache import Cache, Entry
 from harness.provision.headers import BuiltHeaders
 from harness.provision.kbuild import build, result, tools
 from harness.provision.kbuild.arch import foreign
-from harness.provision.kbuild.make import DoesNotBuild
+from harness.provision.kbuild.make import DoesNotBuild, Make
 from harness.provision.kbuild.order import Order
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no compiler here")
@@ -277,7 +277,7 @@ def making(world: World) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-    _until(lambda: not _running(str(objects)) and not psutil.pid_exists(int((objects / "started").read_text())))
+    _until(lambda: not _running(str(objects)) and _has_ended(int((objects / "started").read_text())))
 
 
 def test_a_killed_harness_leaves_no_make_behind(world: World, making: subprocess.Popen[bytes]) -> None:
@@ -298,6 +298,14 @@ def _until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def _has_ended(pid: int) -> bool:
+    """Tell whether a process has ended, even where nobody has read its status yet."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _running(word: str) -> bool:
@@ -359,6 +367,26 @@ def test_a_build_that_was_killed_is_begun_anew(world: World) -> None:
     future = time.time() + 1000
     os.utime(world.folder / "objects/iov.o", (future, future))
     assert b"half" not in (world.build().path / result.VMLINUX).read_bytes()
+    assert not (world.folder / "unfinished").exists()
+
+
+def test_a_build_that_was_told_to_end_leaves_nothing_half_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build()
+    objects = world.folder / "objects"
+    half = objects / ".other.o.cmd"
+    os.utime(objects / "iov.o", (0, time.time() - 1000))
+
+    def run(*_: object, **__: object) -> int:
+        half.write_text("savedcmd_other.o := gcc $(wildcard inc")
+        raise SystemExit(143)
+
+    monkeypatch.setattr(Make, "run", run)
+    with pytest.raises(SystemExit):
+        world.build()
+    assert not half.exists()
+    assert (objects / "iov.o").exists()
     assert not (world.folder / "unfinished").exists()
 
 
