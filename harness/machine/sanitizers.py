@@ -12,7 +12,9 @@ from harness.text import clipped, decoded
 _LOG = "sanitizer"
 _OURS = "iov-overlay.c"
 _LEAK = re.compile(r"^(?:Direct|Indirect) leak of .*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
-_ERROR = re.compile(r"^(?:==\d+==ERROR: (?!LeakSanitizer)|.*: runtime error: ).*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
+_ERROR = re.compile(
+    r"^(?:==\d+==ERROR: (?!LeakSanitizer)|[^\n]*: runtime error: ).*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL
+)
 _TOLD = 4000
 """Characters of a report that are told."""
 
