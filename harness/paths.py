@@ -83,3 +83,9 @@ def runtime() -> Path:
 
 def _is_short(root: Path) -> bool:
     return len(os.fsencode(root)) <= _RUNTIME_LIMIT
+
+
+def shown(path: Path) -> Path:
+    """Give a path as it is told to the user: relative where it is below the folder that the command runs in."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ _MATRIX = "Compile each step with and without PCI_IOV and PCI_SIOV, too."
 _TESTS = "Files or folders of tests (repeatable; default: tests/guest/sriov and tests/guest/siov)."
 _PROFILES = "Only the tests on these machines (repeatable)."
 _SCHEDULER = "Run the tests on this Dask cluster, such as tcp://10.0.0.1:8786 (see docs/scale.md)."
+_AGAIN = 5
+"""So many broken tests are told how to be run again; the others go alike."""
 _SUITES = ("tests/guest/sriov", "tests/guest/siov")
 
 
@@ -79,7 +82,11 @@ def validate(
         typer.echo(found.model_dump_json(by_alias=True, indent=1))
     else:
         typer.echo(validation.render(found), nl=False)
-    output.console(stderr=True).print(f"harness report {state} --format html -o series.html shows all of it")
+    console = output.console(stderr=True)
+    for left in [one.record for step in found.steps[1:] for one in step.broken if one.record][:_AGAIN]:
+        command = shlex.join(["harness", "repro", str(paths.shown(state / left))])
+        console.print(f"again: {command}")
+    console.print(f"harness report {paths.shown(state)} --format html -o series.html shows all of it")
     raise typer.Exit(found.code)
 
 

@@ -49,9 +49,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     bad = [report for category in ("failed", "error") for report in terminalreporter.stats.get(category, ())]
     records = [*dict.fromkeys(report.__dict__[RECORD] for report in bad if RECORD in report.__dict__)]
     for name in records[:_AGAIN]:
-        folder = directory / name
-        shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-        terminalreporter.write_line(f"again: {shlex.join(['harness', 'repro', str(shown)])}")
+        command = shlex.join(["harness", "repro", str(paths.shown(directory / name))])
+        terminalreporter.write_line(f"again: {command}")
 
 
 def is_test(path: Path) -> bool:

@@ -15,6 +15,8 @@ from harness.outcome import OUTCOME_FILE, Outcome, Verdict
 from harness.text import clipped, decoded, printable
 
 _CONSOLE = "console.log"
+STEPS = "steps"
+"""The folder with the runs of a validation's steps, in its own."""
 _TITLE = "title"
 """A file in a run's folder that says what the run is called."""
 OVERLAY_ORIGIN = "iov-overlay"
@@ -116,7 +118,7 @@ class Run:
     def name(self) -> str:
         """What tells the run from all others: its folder's name, for a validation's step with the validation's."""
         above = self.folder.parent
-        return f"{above.parent.name}-{self.folder.name}" if above.name == "steps" else self.folder.name
+        return f"{above.parent.name}-{self.folder.name}" if above.name == STEPS else self.folder.name
 
     @property
     def seconds(self) -> float:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from harness.errors import UsageError
 from harness.outcome import OUTCOME_FILE, Exit
-from harness.report.run import Run
+from harness.report.run import STEPS, Run
 from harness.report.text import WIDTH, Reply
 from harness.text import printable
 
@@ -43,6 +43,8 @@ class Changed(BaseModel):
     rates: str
     before: list[str]
     after: list[str]
+    record: str = ""
+    """The folder of what it said with the patch, in the validation's."""
     until: str = ""
     """The step that makes it pass, of one that fails from the first time that it can run."""
 
@@ -147,7 +149,7 @@ def is_one(folder: Path) -> bool:
 
 def runs(folder: Path) -> list[Run]:
     """Give the runs of a validation's steps, each by its step's title. Raises `UsageError` where there is none."""
-    found = [Run.load(one) for one in sorted((folder / "steps").glob("*")) if any(one.glob(f"*/{OUTCOME_FILE}"))]
+    found = [Run.load(one) for one in sorted((folder / STEPS).glob("*")) if any(one.glob(f"*/{OUTCOME_FILE}"))]
     if not found:
         raise UsageError(f"{folder}: no step of this validation was tested; --format text says why")
     return found

@@ -11,11 +11,12 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from harness.machine.parts import Store
 from harness.outcome import Outcome, Verdict
+from harness.report.run import STEPS
 from harness.report.validation import Changed, StepResult, Validation
 from harness.text import decoded
 from harness.validate import changes, cluster
@@ -46,7 +47,7 @@ def validate(store: Store, order: Order, state: Path, tell: Callable[[str], None
             campaign.run()
             seconds = time.monotonic() - started + float(ledger.found("time", "spent") or 0)
             ledger.note("time", "spent", seconds)
-        campaign.lay_out(state / "steps")
+        campaign.lay_out(state)
         result = Validation(
             series=order.title, source=order.source, note=order.series.note, tests=list(order.tests), seconds=seconds,
             steps=campaign.results(),
@@ -94,7 +95,10 @@ class _Campaign:
         verdicts = [one for target in booting for one in self._tested(step, target).values()]
         counts = Counter(one.outcome for one in verdicts)
         changed = [
-            _told(one, target.name) for target in booting for one in self._changes.get((step.number, target.name), ())
+            _told(one, target, records.get(one.test))
+            for target in booting
+            for records in [self._records(step, target)]
+            for one in self._changes.get((step.number, target.name), ())
         ]
         untold = [f"{one.test}: {one.outcome}: {one.reason}" for one in verdicts if one.outcome in _UNTOLD]
         kernels = {self._builds.of(step, target).kernel: target.name for target in self._order.targets}
@@ -114,16 +118,17 @@ class _Campaign:
             untold=list(dict.fromkeys(untold)),
         )  # fmt: skip
 
-    def lay_out(self, top: Path) -> None:
+    def lay_out(self, state: Path) -> None:
         """Make a folder for each step that reads as one run: links to what its cells left."""
+        top = state / STEPS
         shutil.rmtree(top, ignore_errors=True)
         for step, target in self._builds.bootable():
-            folder = top / f"{step.number:03}-{target.name}"
+            folder = top / _folder_name(step, target)
             folder.mkdir(parents=True)
             several = len([one for one in self._order.targets if one.boots]) > 1
             (folder / "title").write_text(f"{step.title}{f' ({target.name})' if several else ''}\n", encoding="utf-8")
-            for test in (BOOT, *self._order.tests):
-                for record in self._grid.folder(self._grid.cell(step, target, test)).glob("*"):
+            for cell in self._cells(step, target):
+                for record in self._grid.folder(cell).glob("*"):
                     if record.is_dir() and not (folder / record.name).exists():
                         (folder / record.name).symlink_to(record.resolve())
 
@@ -149,7 +154,17 @@ class _Campaign:
         return earlier[-1] if earlier else None
 
     def _tested(self, step: Step, target: Target) -> dict[str, Verdict]:
-        return self._grid.verdicts(self._grid.cell(step, target, test) for test in (BOOT, *self._order.tests))
+        return self._grid.verdicts(self._cells(step, target))
+
+    def _cells(self, step: Step, target: Target) -> Iterator[Cell]:
+        return (self._grid.cell(step, target, test) for test in (BOOT, *self._order.tests))
+
+    def _records(self, step: Step, target: Target) -> dict[str, str]:
+        """Give where the records of a step's tests lie when they are laid out, by the tests' ids."""
+        place = f"{STEPS}/{_folder_name(step, target)}"
+        return {
+            test: f"{place}/{one.folder.name}" for test, one in self._grid.results(self._cells(step, target)).items()
+        }
 
     def _compared(self, before: Step, step: Step, target: Target) -> list[Change]:
         found = changes.changed(self._tested(before, target), self._tested(step, target))
@@ -204,8 +219,12 @@ class _Campaign:
         return found
 
 
-def _told(one: Change, config: str) -> Changed:
+def _folder_name(step: Step, target: Target) -> str:
+    return f"{step.number:03}-{target.name}"
+
+
+def _told(one: Change, target: Target, record: str | None) -> Changed:
     return Changed(
-        test=one.test, config=config, kind=one.kind, reason=one.reason, rates=one.rates,
+        test=one.test, config=target.name, kind=one.kind, reason=one.reason, rates=one.rates, record=record or "",
         before=[str(each) for each in one.before], after=[str(each) for each in one.after],
     )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.outcome import OUTCOME_FILE, Exit, Outcome, Verdict
 from harness.provision.cache import Cache
-from harness.report.run import Run
+from harness.report.run import Result, Run
 from harness.validate import cells, cluster
 from harness.validate.builds import Builds
 from harness.validate.cells import Cell, Ran
@@ -58,8 +58,12 @@ class Grid:
 
     def verdicts(self, wanted: Iterable[Cell]) -> dict[str, Verdict]:
         """Give what the tests of cells said, by their ids."""
+        return {test: one.verdict for test, one in self.results(wanted).items()}
+
+    def results(self, wanted: Iterable[Cell]) -> dict[str, Result]:
+        """Give that with the folders of their records."""
         folders = [folder for one in wanted if any((folder := self.folder(one)).glob(f"*/{OUTCOME_FILE}"))]
-        return {one.verdict.test: one.verdict for folder in folders for one in Run.load(folder).results}
+        return {one.verdict.test: one for folder in folders for one in Run.load(folder).results}
 
     def folder(self, cell: Cell) -> Path:
         """Give the folder with the records of a cell that is done."""

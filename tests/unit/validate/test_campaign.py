@@ -87,7 +87,7 @@ class Lab:
             if not isinstance(said, Outcome):
                 raise CouldNotRun(said)
             outcome, stage = (F, "kernel") if number in self.dead else (said, "")
-            made = folder / f"test-{place}"
+            made = folder / name.replace("/", "-")
             made.mkdir(parents=True)
             Verdict(test=name, outcome=outcome, stage=stage, reason=f"reason {outcome}", started=float(place)).save(
                 made
@@ -153,6 +153,7 @@ def test_the_patch_that_breaks_a_test_is_named_and_the_next_is_not(
     (broken,) = found.steps[1].changes
     assert (broken.test, broken.kind) == (f"{TESTS[1]}::test_b", "broken")
     assert broken.rates == "fails 4 of 4, before 0 of 4"
+    assert Verdict.load(lab.folder / "state" / broken.record).outcome is F
     assert not found.steps[2].changes
     assert not found.steps[2].is_bad
     assert [one.turn for one in lab.ran if one.turn] == [1, 1, 2, 2, 3, 3]
