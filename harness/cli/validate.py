@@ -16,7 +16,7 @@ from harness import paths
 from harness.cli import bisect, flags, mutants, output
 from harness.cli.series import CONFIGS, PATCHES, SERIES, TREE, Base, Jobs, fragments
 from harness.errors import UsageError
-from harness.machine import record
+from harness.machine import record, room
 from harness.machine.parts import Store
 from harness.outcome import Exit
 from harness.provision.cache import digest
@@ -36,6 +36,9 @@ _CROSS = "Compile each step for this architecture, too: powerpc, s390 (repeatabl
 _MATRIX = "Compile each step with and without PCI_IOV and PCI_SIOV, too."
 _TESTS = "Files or folders of tests (repeatable; default: tests/guest/sriov and tests/guest/siov)."
 _PROFILES = "Only the tests on these machines (repeatable)."
+_GUESTS = "Guests at once, where there is no --scheduler (0: three for two cores, as memory allows)."
+_A_CORE = 1.5
+"""Guests for a core: with one each, a fourth of the time nothing runs, while cells begin and end and guests wait."""
 _SCHEDULER = "Run the tests on this Dask cluster, such as tcp://10.0.0.1:8786 (see docs/scale.md)."
 _AGAIN = 5
 """So many broken tests are told how to be run again; the others go alike."""
@@ -54,7 +57,7 @@ def validate(
     tests: Annotated[list[str] | None, typer.Option(metavar="FILES", help=_TESTS)] = None,
     profiles: Annotated[list[str] | None, typer.Option(metavar="PROFILE", help=_PROFILES)] = None,
     qemu: flags.Qemu = None,
-    guests: Annotated[int, typer.Option("-n", min=1, help="Guests at once, where there is no --scheduler.")] = 2,
+    guests: Annotated[int, typer.Option("-n", min=0, help=_GUESTS)] = 0,
     scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help=_SCHEDULER)] = None,
     jobs: Jobs = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what an earlier one of the same found out.")] = False,
@@ -76,7 +79,7 @@ def validate(
         )
     found, state = _validated(
         flags.store(qemu=qemu), source, series, base, targets_of(kernels, cross, matrix=matrix), tests, profiles,
-        qemu=qemu, guests=guests, scheduler=scheduler, jobs=jobs, fresh=fresh,
+        qemu=qemu, guests=guests or room.guests(for_each_core=_A_CORE), scheduler=scheduler, jobs=jobs, fresh=fresh,
     )  # fmt: skip
     if json:
         typer.echo(found.model_dump_json(by_alias=True, indent=1))

@@ -10,18 +10,15 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from harness import paths
-from harness.machine import record
+from harness.machine import record, room
 from harness.outcome import Outcome, Verdict
 from harness.pytest_plugin.options import RUN, Run
 from harness.pytest_plugin.telling import OUTCOME, detail_of
 from harness.report import junit
 
-_MEMORY_OF_A_GUEST = 640 * 1024 * 1024
-"""Bytes for the default guest's memory, all of it written to, and for QEMU."""
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 
@@ -41,7 +38,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int,
     ours = config.getoption("--run-dir") is not None or config.rootpath == paths.data_root()
     if not ours or "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return chosen
-    return max(1, min(len(os.sched_getaffinity(0)), psutil.virtual_memory().available // _MEMORY_OF_A_GUEST))
+    return room.guests()
 
 
 @pytest.hookimpl(tryfirst=True)
