@@ -103,7 +103,7 @@ def _qemu(store: Store) -> Finding:
         built = qemu_builds.newest(store.cache, sanitize=given == config.SANITIZED)
         if built is None:
             return Finding(
-                "QEMU", ok=True, found="our own build: not built yet", remedy="make qemu (or by itself when needed)"
+                "QEMU", ok=True, found="our own build: not built yet", remedy="it is built when it is first needed"
             )
         given = built.path
     if given is not None:

@@ -156,8 +156,8 @@ def _pytest(command: list[str], *, quiet: bool) -> tuple[int, bool]:
         with subprocess.Popen(restored, stdout=output) as process:
             try:
                 return process.wait(), bool(interrupted)
-            except SystemExit:  # SIGTERM, which only we got: the guests end, and the reports are written
-                process.send_signal(signal.SIGINT)
+            except SystemExit:  # SIGTERM: the guests end, and the reports are written
+                process.terminate()
                 raise
     except FileNotFoundError as error:
         raise CouldNotRun("setpriv is not on this machine: apt-get install util-linux") from error

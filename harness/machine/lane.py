@@ -26,7 +26,8 @@ _FIRST_PORT = 8
 _MOST_PORTS = 23
 """Root ports that fit between the first one's slot and the ICH9, which is device 31 of q35."""
 _START_TIMEOUT = 30.0
-_END_TIMEOUT = 5.0
+_END_TIMEOUT = 30.0
+"""Seconds: 0.1 s is usual, but one with sanitizers looks through its memory first."""
 _OPTIONS = (
     "-no-user-config", "-nodefaults", "-display", "none", "-m", "64M",
     "-machine", "q35,usb=off,smbus=off,sata=off,vmport=off",
@@ -61,7 +62,8 @@ def running(
 
     `properties` are further ones of vfio-user-pci, an underscore standing for a dash; their ids are `device0` and so
     on, for the `overlays` (properties of iov-overlay) that there are. Raises `ModelFailed` where a
-    model is wrong, whatever came of that; `QemuDied` where QEMU does not start, or has ended when the block ends.
+    model is wrong, whatever came of that; `QemuDied` where QEMU does not start, has ended when the block ends, or then
+    does not end well; `DeadlineExpired` where it does not end at all.
     """
     if len(served) > _MOST_PORTS:
         raise UsageError(f"{len(served)} devices: a lane has {_MOST_PORTS} root ports")
@@ -97,14 +99,15 @@ def _started(
             lane.qtest.read(0)  # QEMU is still there
         except QtestLost as lost:
             ended = _end(process)
-            raise (lost if ended is None else QemuDied(_told(ended, sanitizers))) from lost
+            told = _told(ended, sanitizers)
+            raise (QemuDied(told) if told else lost) from lost
         ended = process.end(Deadline(_END_TIMEOUT, "the end of QEMU"))
         if ended.code != 0 or sanitizers.complaint():
             raise QemuDied(_told(ended, sanitizers))
 
 
-def _told(ended: Exit, sanitizers: Sanitizers) -> str:
-    return "\n".join(filter(None, [str(ended), sanitizers.complaint()]))
+def _told(ended: Exit | None, sanitizers: Sanitizers) -> str:
+    return "\n".join(filter(None, [str(ended or ""), sanitizers.complaint()]))
 
 
 def _overlays(overlays: Sequence[Mapping[str, object]]) -> Iterator[str]:

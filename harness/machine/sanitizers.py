@@ -13,7 +13,8 @@ _LOG = "sanitizer"
 _OURS = "iov-overlay.c"
 _LEAK = re.compile(r"^(?:Direct|Indirect) leak of .*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 _ERROR = re.compile(
-    r"^(?:==\d+==ERROR: (?!LeakSanitizer)|[^\n]*: runtime error: ).*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL
+    r"^(?:==\d+==ERROR: (?!LeakSanitizer)|==\d+==LeakSanitizer has encountered|[^\n]*: runtime error: ).*?(?=\n\n|\Z)",
+    re.MULTILINE | re.DOTALL,
 )
 _TOLD = 4000
 """Characters of a report that are told."""
@@ -27,9 +28,10 @@ class Sanitizers:
 
     @property
     def environment(self) -> Iterator[str]:
-        """What makes an error end QEMU, and has leaks reported, as words for env(1)."""
-        common = f"log_path={self._log}:halt_on_error=1:print_stacktrace=1"
-        yield f"ASAN_OPTIONS={common}:detect_leaks=1"
+        """What has leaks reported, and all of it written down, as words for env(1)."""
+        common = f"log_path={self._log}:print_stacktrace=1"
+        # glib has no frame pointers: to the fast unwinder it hides who called it.
+        yield f"ASAN_OPTIONS={common}:detect_leaks=1:fast_unwind_on_malloc=0"
         yield f"UBSAN_OPTIONS={common}"
         yield f"LSAN_OPTIONS=log_path={self._log}:exitcode=0"  # QEMU has leaks of its own
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.provision.apt import AptRoot, unpack
@@ -16,8 +16,10 @@ SUITE = "trixie-backports"
 PACKAGE = "qemu-system-x86"
 BINARY = Path("root/usr/bin") / PROGRAM
 """Where the program itself lies in the folder; what runs it is the launcher, PROGRAM."""
+_ROOT = Path("$here/root")
 LAUNCHER = """#!/bin/sh
-# Runs the QEMU of this folder's packages through their own loader, on a host whose libraries may be older.
+# Runs the QEMU of this folder with its packages' firmware, and, but for one built with sanitizers, through their own
+# loader: the host's libraries may be older.
 here=$(dirname "$(readlink -f "$0")")
 export QEMU_MODULE_DIR="$here/root/usr/lib/x86_64-linux-gnu/qemu"
 exec {command} -L "$here/root/usr/share/qemu" -L "$here/root/usr/share/seabios" "$@"
@@ -32,9 +34,17 @@ def unpack_qemu(cache: Cache, apt: AptRoot, draft: Path) -> Mapping[str, str]:
     with cache.progress.task("QEMU: unpack"):
         unpack(packages, draft / "root", cache)
         shutil.rmtree(debs)
+    _launch(draft, Prefix(_ROOT).argv(f"usr/bin/{PROGRAM}"))
+    return {package.name: package.version for package in packages}
+
+
+def launch_directly(draft: Path) -> None:
+    """Have the launcher start the program without the packages' loader: with the libraries that it was built with."""
+    _launch(draft, [str(_ROOT / "usr/bin" / PROGRAM)])
+
+
+def _launch(draft: Path, argv: Sequence[str]) -> None:
     # The draft is renamed into place later, so the launcher finds its folder when it runs.
-    argv = Prefix(Path("$here/root")).argv(f"usr/bin/{PROGRAM}")
     launcher = draft / PROGRAM
     launcher.write_text(LAUNCHER.format(command=" ".join(f'"{word}"' for word in argv)), encoding="utf-8")
     launcher.chmod(0o755)
-    return {package.name: package.version for package in packages}

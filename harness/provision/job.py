@@ -20,7 +20,7 @@ _REAPER = 'trap "trap - TERM; kill -TERM -$$" TERM; "$@" & wait $!'
 """A shell that leads the job's process group. It is sent SIGTERM when the harness ends, be it by SIGKILL, and passes
 that on to all of the group: make(1) would end by it alone, and leave a compiler to write where another build works.
 """
-PATIENCE = 10.0
+_PATIENCE = 10.0
 """Seconds for a job to end orderly, removing what it has half done."""
 
 
@@ -69,7 +69,7 @@ def _told_to_end() -> Iterator[None]:
 def _end(process: subprocess.Popen[bytes]) -> None:
     _signalled(process, signal.SIGTERM)
     try:
-        process.wait(PATIENCE)
+        process.wait(_PATIENCE)
     except subprocess.TimeoutExpired:
         _signalled(process, signal.SIGKILL)
 

@@ -18,7 +18,6 @@ from harness.provision.cache import Cache, digest
 from harness.provision.distribution import PACKAGE, PROGRAM, SUITE
 from harness.provision.qbuild import build
 
-"""What --qemu takes for the QEMU with our configuration-space overlay, which is built where it is not yet."""
 _OVERLAY = "iov-overlay"
 _ASK_TIMEOUT = 30.0
 """Seconds for one QEMU to say what it has: it takes about 0.05 s, a loaded machine may be a hundred times slower."""

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Generator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -43,10 +44,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int,
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """In a worker: become part of the controller's run."""
+    """In a worker: become part of the controller's run. A run of `harness test` ends by SIGTERM as by Ctrl-C."""
     given = _given(session.config)
+    if given is not None or session.config.getoption("--run-dir") is not None:
+        signal.signal(signal.SIGTERM, _interrupt)
     if given is not None:
         session.config.stash[RUN].join(given)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # whoever told the whole group tells us twice: `harness test` passes it on
+    raise KeyboardInterrupt
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

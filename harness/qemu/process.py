@@ -22,7 +22,7 @@ _KILL_TIMEOUT = 10.0
 
 
 class QemuDied(GuestFailure):
-    """QEMU ended although nobody asked it to: the device model under test is wrong."""
+    """QEMU ended although nobody asked it to, or not well when asked: the device model under test is wrong."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from harness.config import OVERLAY, SANITIZED
 from harness.errors import UsageError
 from harness.outcome import OUTCOME_FILE, Outcome, Verdict
 from harness.text import clipped, decoded, printable
@@ -20,11 +21,21 @@ STEPS = "steps"
 _TITLE = "title"
 """A file in a run's folder that says what the run is called."""
 OVERLAY_ORIGIN = "iov-overlay"
-"""What the origin of our own build of QEMU says."""
+"""What the origin of our own builds of QEMU says."""
+SANITIZED_ORIGIN = "sanitizers"
+"""What that of the one with sanitizers says, too."""
 _READ = 256 * 1024
 """Bytes of the end of a console that are looked at: a guest writes as much as it likes."""
 BAD = (Outcome.FAIL, Outcome.MISS, Outcome.ERROR)
 """Outcomes that are told first."""
+
+
+def built_qemu(machine: Mapping[str, Any]) -> list[str]:
+    """Give the option that asks for the QEMU that a machine had, where that was one of our own builds."""
+    origin = str(machine.get("qemu_origin", ""))
+    if OVERLAY_ORIGIN not in origin:
+        return []
+    return ["--qemu", str(SANITIZED if SANITIZED_ORIGIN in origin else OVERLAY)]
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,7 @@ class Result:
         machine = self.verdict.machine
         words = ["harness", "test", self.verdict.test]
         words += ["--kernel", str(machine["kernel"])] if machine.get("kernel") else []
-        words += ["--qemu", "overlay"] if OVERLAY_ORIGIN in str(machine.get("qemu_origin", "")) else []
+        words += built_qemu(machine)
         return printable(shlex.join(words))
 
 

@@ -97,7 +97,9 @@ class Builds:
         }  # fmt: skip
 
     def _key(self, step: Step, target: Target) -> str:
-        return f"{step.key}-{step.number}-{target.name}"
+        # A tree that may change is built from anew for each series, and must not wait for another's kernel to be free.
+        is_fixed = source.is_fixed(self._store.cache, step.order.source)
+        return f"{step.key if is_fixed else self._order.series.key}-{step.number}-{target.name}"
 
 
 def _since(started: float) -> float:

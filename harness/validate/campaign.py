@@ -62,6 +62,7 @@ class _Campaign:
     def __init__(self, order: Order, builds: Builds, grid: Grid) -> None:
         self._order, self._builds, self._grid = order, builds, grid
         self._dead: dict[tuple[int, str], str] = {}
+        self._said: dict[tuple[int, str], dict[str, Verdict]] = {}
         self._changes: dict[tuple[int, str], list[Change]] = {}
         self._new_lines: dict[tuple[int, str], list[str]] = {}
 
@@ -75,7 +76,7 @@ class _Campaign:
         for step, target in booting:
             before = self._before(step, target)
             if before is not None:
-                self._changes[step.number, target.name] = self._compared(before, step, target)
+                self._changes[step.number, target.name] = self._compared(step, target)
                 self._new_lines[step.number, target.name] = self._compared_consoles(before, step, target)
 
     def results(self) -> list[StepResult]:
@@ -154,7 +155,10 @@ class _Campaign:
         return earlier[-1] if earlier else None
 
     def _tested(self, step: Step, target: Target) -> dict[str, Verdict]:
-        return self._grid.verdicts(self._cells(step, target))
+        key = (step.number, target.name)
+        if key not in self._said:
+            self._said[key] = self._grid.verdicts(self._cells(step, target))
+        return self._said[key]
 
     def _cells(self, step: Step, target: Target) -> Iterator[Cell]:
         return (self._grid.cell(step, target, test) for test in (BOOT, *self._order.tests))
@@ -166,18 +170,36 @@ class _Campaign:
             test: f"{place}/{one.folder.name}" for test, one in self._grid.results(self._cells(step, target)).items()
         }
 
-    def _compared(self, before: Step, step: Step, target: Target) -> list[Change]:
-        found = changes.changed(self._tested(before, target), self._tested(step, target))
-        earlier = {one.test: one.after for one in self._changes.get((before.number, target.name), ())}
+    def _compared(self, step: Step, target: Target) -> list[Change]:
+        references = self._references(step, target)
+        found = changes.changed(
+            {test: self._tested(one, target)[test] for test, one in references.items()}, self._tested(step, target)
+        )
         for one in found:
-            one.before = [*earlier.get(one.test, one.before)]  # it need not be asked a second time
+            earlier = self._changes.get((references[one.test].number, target.name), ())
+            one.before |= next((dict(each.after) for each in earlier if each.test == one.test), {})  # it was asked then
         for turn in range(1, changes.TURNS + 1):
-            then = self._asked_again([one.test for one in found if one.asks_before], before, target, turn)
-            now = self._asked_again([one.test for one in found if one.asks_after], step, target, turn)
+            then: list[Cell] = []
+            for reference in {*references.values()}:
+                asked = [one.test for one in found if references[one.test] is reference and one.asks_before(turn)]
+                then += self._asked_again(asked, reference, target, turn)
+            now = self._asked_again([one.test for one in found if one.asks_after(turn)], step, target, turn)
             what = f"{step.title}: {len(found)} changed, asked again ({turn} of {changes.TURNS})"
             self._grid.run([*then, *now], what)
-            changes.add(found, self._grid.verdicts(then), self._grid.verdicts(now))
+            changes.add(found, turn, self._grid.verdicts(then), self._grid.verdicts(now))
         return found
+
+    def _references(self, step: Step, target: Target) -> dict[str, Step]:
+        """Give what each test is held against: the step before, or where it could not run there, when it last could."""
+        earlier = [one for one, its in self._booting() if its is target and one.number < step.number]
+        now, last = self._tested(step, target), self._tested(earlier[-1], target)
+        found: dict[str, Step] = {}
+        for one in earlier:
+            for test, verdict in self._tested(one, target).items():
+                runs_now = test in now and now[test].outcome is not Outcome.SKIP
+                if verdict.outcome is not Outcome.SKIP or test not in found or not runs_now:
+                    found[test] = one
+        return {test: one for test, one in found.items() if test in last}
 
     def _asked_again(self, tests: Iterable[str], step: Step, target: Target, turn: int) -> list[Cell]:
         by_file: dict[str, list[str]] = {}
@@ -226,5 +248,6 @@ def _folder_name(step: Step, target: Target) -> str:
 def _told(one: Change, target: Target, record: str | None) -> Changed:
     return Changed(
         test=one.test, config=target.name, kind=one.kind, reason=one.reason, rates=one.rates, record=record or "",
-        before=[str(each) for each in one.before], after=[str(each) for each in one.after],
+        before=[str(one.before[turn]) for turn in sorted(one.before)],
+        after=[str(one.after[turn]) for turn in sorted(one.after)],
     )  # fmt: skip

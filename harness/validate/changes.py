@@ -10,8 +10,9 @@ from enum import StrEnum
 from harness.outcome import Outcome, Verdict
 
 TURNS = 3
-"""How often both kernels are asked again. Four like answers on either side happen by chance once in 35 times where the
-two do not differ (Fisher's exact test), and a test that fails in every second run shows that in 7 of 8 cases.
+"""How often both kernels are asked again, but for one on which the test could not run. Four like answers on either side
+happen by chance once in 35 times where the two do not differ (Fisher's exact test), and a test that fails in every
+second run shows that in 7 of 8 cases.
 """
 _WELL = (Outcome.PASS, Outcome.KNOWN)
 
@@ -32,23 +33,24 @@ class Kind(StrEnum):
 
 @dataclass
 class Change:
-    """A test whose verdict changed with a patch; `before` and `after` are all that it said without and with it."""
+    """A test whose verdict changed with a patch: what it said without and with it, by the turn that it was asked in."""
 
     test: str
     reason: str
-    before: list[Outcome] = field(default_factory=list)
-    after: list[Outcome] = field(default_factory=list)
+    before: dict[int, Outcome] = field(default_factory=dict)
+    after: dict[int, Outcome] = field(default_factory=dict)
 
     @property
     def kind(self) -> Kind:
         """What became of it: flaky where either kernel did not always say the same."""
-        after = self.after[0] if self.after else Outcome.MISS
-        if self.was_skipped and after in _WELL:
-            return Kind.ADDED
-        if len({*self.before}) > 1 or len({*self.after}) > 1:
+        said, told = {*self.before.values()}, {*self.after.values()}
+        if len(said) > 1 or len(told) > 1:
             return Kind.FLAKY
-        if self.asks_before or self.asks_after:
+        if self.was_skipped and told <= {*_WELL}:
+            return Kind.ADDED
+        if any(self.asks_before(turn) or self.asks_after(turn) for turn in range(TURNS + 1)):
             return Kind.LOST  # it was not asked, or did not answer, as often as it takes to be certain
+        (after,) = told
         if after is Outcome.FAIL:
             return Kind.UNMET if self.was_skipped else Kind.BROKEN
         if after in _WELL:
@@ -57,18 +59,16 @@ class Change:
 
     @property
     def was_skipped(self) -> bool:
-        """Whether the kernel before it had not got what it asks for; that is no matter of chance."""
-        return self.before[0] is Outcome.SKIP
+        """Whether the kernels before it had not got what it asks for; that is no matter of chance."""
+        return {*self.before.values()} == {Outcome.SKIP}
 
-    @property
-    def asks_before(self) -> bool:
-        """Whether the kernel before the patch has not said often enough what becomes of it."""
-        return not self.was_skipped and len(self.before) <= TURNS
+    def asks_before(self, turn: int) -> bool:
+        """Tell whether the kernel before the patch is to be asked in a turn."""
+        return turn not in self.before and not self.was_skipped
 
-    @property
-    def asks_after(self) -> bool:
-        """Whether the kernel with the patch has not; one that can run only now, and passes, is not asked again."""
-        return len(self.after) <= TURNS and not (self.was_skipped and self.after and self.after[0] in _WELL)
+    def asks_after(self, turn: int) -> bool:
+        """Tell whether the kernel with the patch is; of one that can run only now, and passes, nothing is claimed."""
+        return turn not in self.after and not (self.was_skipped and self.after.get(0) in _WELL)
 
     @property
     def rates(self) -> str:
@@ -79,28 +79,28 @@ class Change:
 
 def changed(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> list[Change]:
     """Give the tests that answered otherwise than before, or not at all."""
-    found = [Change(test, "it did not run", [then.outcome]) for test, then in before.items() if test not in after]
+    found = [Change(test, "it did not run", {0: then.outcome}) for test, then in before.items() if test not in after]
     for test, now in after.items():
         then = before.get(test)
         if then is None or _alike(then.outcome, now.outcome):
             continue
         reason = now.reason if now.outcome not in _WELL else then.reason
-        found.append(Change(test, reason, [then.outcome], [now.outcome]))
+        found.append(Change(test, reason, {0: then.outcome}, {0: now.outcome}))
     return found
 
 
-def add(changes: Sequence[Change], before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> None:
+def add(changes: Sequence[Change], turn: int, before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> None:
     """Add what another turn said; a test that it did not reach has said nothing new."""
     for one in changes:
         if one.test in before:
-            one.before.append(before[one.test].outcome)
+            one.before[turn] = before[one.test].outcome
         if one.test in after:
-            one.after.append(after[one.test].outcome)
+            one.after[turn] = after[one.test].outcome
 
 
 def _alike(one: Outcome, other: Outcome) -> bool:
     return one is other or {one, other} <= {*_WELL}
 
 
-def _failing(outcomes: Sequence[Outcome]) -> str:
-    return f"{sum(one is Outcome.FAIL for one in outcomes)} of {len(outcomes)}"
+def _failing(said: Mapping[int, Outcome]) -> str:
+    return f"{sum(one is Outcome.FAIL for one in said.values())} of {len(said)}"

@@ -12,7 +12,7 @@ from harness.outcome import SOURCE_FILE, Verdict
 from harness.provision.kernel import Kernel, recipes
 from harness.report.against import alike
 from harness.report.bundle import Bundle, Contents
-from harness.report.run import OVERLAY_ORIGIN
+from harness.report.run import built_qemu
 from harness.validate.run import run_tests
 
 
@@ -60,9 +60,7 @@ def plan(bundle: Bundle, root: Path, local: Kernel | None, given: str | None, qe
         raise UsageError(f"{bundle.verdict.test} used no machine: run it again by harness test")
     test, of_test = _test(bundle, root)
     kernel, of_kernel = (given, []) if given else _kernel(bundle, local)
-    options = (
-        ["--qemu", qemu] if qemu else ["--qemu", "overlay"] if OVERLAY_ORIGIN in str(machine.get("qemu_origin")) else []
-    )
+    options = ["--qemu", qemu] if qemu else built_qemu(machine)
     options += ["--cold"] if machine.get("start") == "cold" else []
     return Plan(test, kernel, tuple(options), (*of_test, *of_kernel))
 

@@ -70,11 +70,11 @@ def read(cache: Cache, tree: str, given: str, base: str | None, scratch: Path) -
     folder = scratch / "patches"
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{number:04}.patch" for number in range(1, len(patches) + 1)]
-    for file, patch in zip(files, patches, strict=True):
-        file.write_bytes(patch.diff)
+    diffs = [patch.diff.rstrip(b"\n") + b"\n" for patch in patches]  # between the mails of an mbox there are more
+    for file, diff in zip(files, diffs, strict=True):
+        file.write_bytes(diff)
     state = revision or source.state(Path(tree)) if not tree.startswith(source.DEBIAN) else tree
-    diffs = [digest(one.diff.rstrip().hex()) for one in patches]  # the last in an mbox ends with fewer lines
-    keys = [digest(place, state, diffs[:number])[:12] for number in range(len(diffs) + 1)]
+    keys = [digest(place, state, [one.hex() for one in diffs[:number]])[:12] for number in range(len(diffs) + 1)]
     steps = [Step(0, "", Order(place), (), keys[0])]
     for number, patch in enumerate(patches, 1):
         subject = re.sub(r"^\[.*?\]\s*", "", patch.subject) or patch.file.name

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import CouldNotRun, UsageError
-from harness.provision import job, kconfig
+from harness.provision import kconfig
 from harness.provision.cache import Cache
 from harness.provision.ccache import ccache_environment
 from harness.provision.kbuild import farm, fragments, make, series, tools, warnings
@@ -21,9 +20,6 @@ from harness.provision.kbuild.order import Inputs
 from harness.provision.kbuild.reasons import Kconfig
 from harness.provision.kbuild.source import Source
 from harness.provision.progress import told
-
-_LATEST = job.PATIENCE + 5.0
-"""Seconds: what make was at when it was told to end is not older."""
 
 
 class Workshop:
@@ -41,8 +37,8 @@ class Workshop:
         self.log = folder / "build.log"
         self.tree = self._farm.root
         if self._unfinished.exists():
-            # It was killed, with all that it had started: a file may be half written. ccache remembers the others.
-            cache.progress.note(f"kernel {name}: the last build in its folder was killed: all is compiled again")
+            # It was broken off, with all that it had started: a file may be half written. ccache remembers the others.
+            cache.progress.note(f"kernel {name}: the last build in its folder was broken off: all is compiled again")
             self._forget()
         elif warnings.remembered(self._warned) is None:
             self._forget()  # which also was built by a version that did not keep them
@@ -105,27 +101,18 @@ class Workshop:
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
-        """Note, as long as the block runs, that it may leave something half done if it is killed."""
+        """Note, until the block ends by itself, that something may be half done.
+
+        A make that is told to end removes the objects that it had not finished, but not their .cmd files: at one that
+        is broken off Kbuild stops, now and ever after.
+        """
         self._unfinished.touch()
         try:
             yield
         except CouldNotRun:
+            self._unfinished.unlink(missing_ok=True)  # the tree does not compile: make ended by itself
             raise
-        except BaseException:
-            self._drop_latest()
-            raise
-        finally:
-            self._unfinished.unlink(missing_ok=True)
-
-    def _drop_latest(self) -> None:
-        """Remove what was written when make was told to end: it removes objects that it had not finished, not `.cmd`.
-
-        Of an object whose `.cmd` file is broken off, Kbuild can tell nothing any more, and stops at it for ever.
-        """
-        since = time.time() - _LATEST
-        for file in self.objects.rglob("*"):
-            if file.suffix in {".cmd", ".o", ".a", ".ko"} and file.lstat().st_mtime >= since:
-                file.unlink()
+        self._unfinished.unlink(missing_ok=True)
 
     def _configure(self) -> list[str]:
         """Make the configuration, and give the optional symbols that the tree does not know."""

@@ -33,8 +33,8 @@ _CONFIGURE: tuple[str, ...] = (
     "--disable-download", "--disable-install-blobs",
 )  # fmt: skip
 _LEAN = ("--disable-debug-info",)
-_SANITIZERS = ("--enable-asan", "--enable-ubsan")
-"""Debug information stays: a report names files and lines."""
+_SANITIZERS = ("--enable-asan", "--enable-ubsan", "--extra-cflags=-fno-sanitize-recover=all")
+"""An error ends QEMU, wherever it runs. Debug information stays: a report names files and lines."""
 _STEP = re.compile(rb"^\[(\d+)/(\d+)\] ")
 _LOG_TAIL = 256 * 1024
 
@@ -96,6 +96,9 @@ def _provide(cache: Cache, apt: AptRoot, source_apt: AptRoot, what: Source, *, s
         # In the place of the distribution's: it runs with the firmware, and the libraries, that that one runs with.
         distribution.unpack_qemu(cache, apt, draft)
         (work / "objects" / PROGRAM).replace(draft / BINARY)
+        if sanitize:
+            # The sanitizers look for symbols in /proc/self/exe, which would be the loader; it was built on this host.
+            distribution.launch_directly(draft)
         shutil.rmtree(work)
         with_sanitizers = " and sanitizers" if sanitize else ""
         origin = f"with iov-overlay{with_sanitizers}, built from {what.origin}"

@@ -133,8 +133,12 @@ def test_no_qemu_outlives_a_killed_run(
 
 @pytest.mark.parametrize(
     ("send", "code"),
-    [(lambda pid: os.killpg(pid, signal.SIGINT), 130), (lambda pid: os.kill(pid, signal.SIGTERM), 143)],
-    ids=["ctrl-c", "sigterm"],
+    [
+        (lambda pid: os.killpg(pid, signal.SIGINT), 130),
+        (lambda pid: os.kill(pid, signal.SIGTERM), 143),
+        (lambda pid: os.killpg(pid, signal.SIGTERM), 143),
+    ],
+    ids=["ctrl-c", "sigterm", "sigterm-to-all"],
 )
 def test_an_interrupted_run_ends_its_guests_and_writes_its_reports(
     harness_command: tuple[str, ...], send: Callable[[int], None], code: int, fifo: Fifo, tmp_path: Path

@@ -15,7 +15,7 @@ from harness import paths
 from harness.pytest_plugin.parallel import pytest_xdist_auto_num_workers
 
 XDISTS_OWN = 99
-GUEST = 640 << 20
+GUEST = 800 << 20
 VARIABLE = "PYTEST_XDIST_AUTO_NUM_WORKERS"
 
 

@@ -200,6 +200,23 @@ def test_what_a_series_begins_and_does_not_end_is_told_of_where_it_began(
     assert f"UNMET {TESTS[0]}::test_a (base)\n    fails 4 of 4, before it could not run" in text
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "kinds"),
+    [
+        ((S, F, S, P), [["unmet"], ["skipped"], ["fixed"]]),
+        ((P, S, F, P), [["skipped"], ["broken"], ["fixed"]]),
+        ((P, S, S, P), [["skipped"], [], []]),
+        ((F, P, P, F), [["fixed"], [], ["broken"]]),
+    ],
+)
+def test_a_test_is_held_against_when_it_could_last_run(
+    lab: Lab, validated: Callable[..., Validation], outcomes: tuple[Outcome, ...], kinds: list[list[str]]
+) -> None:
+    lab.says = lambda one: outcomes[one.kernel] if one.test == f"{TESTS[0]}::test_a" else P
+    found = validated(count=3)
+    assert [[change.kind for change in one.changes] for one in found.steps[1:]] == kinds
+
+
 def test_tests_that_can_run_with_a_patch_and_pass_are_counted(lab: Lab, validated: Callable[..., Validation]) -> None:
     lab.says = lambda one: S if one.kernel == 0 and one.test == f"{TESTS[0]}::test_a" else P
     found = validated()
