@@ -30,7 +30,7 @@ BOTH = (str(HELD), "-k", "holds_both")
 ONE_EACH = (str(HELD), "-k", "holds_one", "-n", "2")
 UP_TIMEOUT = 120.0
 GONE_TIMEOUT = 2.0
-"""Seconds after which no QEMU may be left of a run that was killed."""
+"""Seconds after which nothing may be left of a run that was killed or told to end."""
 
 
 @dataclass
@@ -39,13 +39,19 @@ class Run:
 
     process: subprocess.Popen[bytes]
     sockets: Path
-    qemus: list[int]
-    """A pidfd each: readable once it has ended, even where nobody has read its status yet (pidfd_open(2))."""
+    started: list[psutil.Process]
+    """All that it has started, and they in turn."""
+    pidfds: list[int]
+    """Theirs: readable once a process has ended, even where nobody has read its status yet (pidfd_open(2))."""
 
-    def qemus_end(self, seconds: float) -> bool:
-        """Tell whether every QEMU ends in that time."""
-        deadline = Deadline(seconds, "the QEMUs of a run")
-        return all(select.select([qemu], [], [], deadline.remaining())[0] for qemu in self.qemus)
+    @property
+    def qemus(self) -> list[psutil.Process]:
+        return [one for one in self.started if "-no-user-config" in one.cmdline()]
+
+    def all_end(self, seconds: float) -> bool:
+        """Tell whether QEMUs, workers and all others end in that time."""
+        deadline = Deadline(seconds, "all that a run has started")
+        return all(select.select([one], [], [], deadline.remaining())[0] for one in self.pidfds)
 
     def leftovers(self) -> list[Path]:
         return sorted((self.sockets / "iov-harness").iterdir())
@@ -90,15 +96,11 @@ def two_guests_up(command: tuple[str, ...], ups: int, fifo: Fifo, cwd: Path) -> 
     ) as process:  # fmt: skip
         try:
             assert all(fifo.wait() for _ in range(ups)), (cwd / "output").read_text()
-            with pidfds(qemus_of(process)) as qemus:
-                yield Run(process, fifo.path.parent, qemus)
+            started = psutil.Process(process.pid).children(recursive=True)
+            with pidfds(started) as opened:
+                yield Run(process, fifo.path.parent, started, opened)
         finally:
             process.kill()
-
-
-def qemus_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "-no-user-config" in child.cmdline()]
 
 
 @contextmanager
@@ -125,7 +127,7 @@ def test_no_qemu_outlives_a_killed_run(
     with two_guests_up(command, ups, fifo, tmp_path) as run:
         assert len(run.qemus) == 2
         run.process.kill()
-        assert run.qemus_end(GONE_TIMEOUT)
+        assert run.all_end(GONE_TIMEOUT)
     assert len(run.leftovers()) == 2
     assert len(runtime.sweep()) == 2
     assert run.leftovers() == []
@@ -148,7 +150,7 @@ def test_an_interrupted_run_ends_its_guests_and_writes_its_reports(
         assert len(run.qemus) == 2
         send(run.process.pid)
         assert run.process.wait(30) == code
-        assert run.qemus_end(0)
+        assert run.all_end(GONE_TIMEOUT)
         assert run.leftovers() == []
     assert "Traceback" not in (tmp_path / "output").read_text()
     assert ET.parse(tmp_path / "junit.xml").getroot() is not None  # noqa: S314 - our own file
