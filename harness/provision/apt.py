@@ -36,11 +36,15 @@ class Lists:
     folder: str
     kind: str
     suites: tuple[str, ...]
+    lapsing: tuple[str, ...] = ()
+    """More suites, whose signed lists count even where they are older than they ought to be (`Valid-Until`)."""
 
 
 BINARIES = Lists(PACKAGE_LISTS, "deb", SUITES)
-SOURCES = Lists(SOURCE_LISTS, "deb-src", (*SUITES, "sid"))
-"""sid too: what is newest in the other suites is listed there, but the mirror may not have the files."""
+SOURCES = Lists(SOURCE_LISTS, "deb-src", SUITES, lapsing=("sid",))
+"""sid too: what is newest in the other suites is listed there, but the mirror may not have the files. Its lists lapse
+within a week, which a mirror that stands still, such as a snapshot, outlives; any version in them will do.
+"""
 
 
 class FetchFailed(CouldNotRun):
@@ -229,9 +233,10 @@ def _configure(root: Path, mirror: str, lists: Lists) -> Path:
     for folder in ("etc/parts", "state/lists/partial", "cache/archives/partial"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     (root / "status").touch()
-    sources = (
-        f"Types: {lists.kind}\nURIs: {mirror}\nSuites: {' '.join(lists.suites)}\nComponents: main\nSigned-By: {keys}\n"
-    )
+    common = f"Types: {lists.kind}\nURIs: {mirror}\nComponents: main\nSigned-By: {keys}\n"
+    sources = f"{common}Suites: {' '.join(lists.suites)}\n"
+    if lists.lapsing:
+        sources += f"\n{common}Suites: {' '.join(lists.lapsing)}\nCheck-Valid-Until: no\n"
     (root / "etc/debian.sources").write_text(sources, encoding="utf-8")
     configuration = root / "etc/apt.conf"
     configuration.write_text(

@@ -234,7 +234,9 @@ def test_how_to_fetch_comes_from_the_machine_and_what_to_fetch_does_not(world: D
     for other in ('"de"', "IndexTargets", "/var/lib/apt", '"1"'):
         assert other not in configuration
     sources = (world.cache.root / "apt/etc/debian.sources").read_text()
-    assert "\nURIs: http://mirror.example/debian\nSuites: trixie trixie-backports\n" in sources
+    assert "\nURIs: http://mirror.example/debian\n" in sources
+    assert "\nSuites: trixie trixie-backports\n" in sources
+    assert "Check-Valid-Until" not in sources
     assert f"\nSigned-By: {world.folder}/keyring\n" in sources
 
 
