@@ -141,7 +141,9 @@ def _compile(cache: Cache, src: Path, objects: Path, *, sanitize: bool) -> None:
         f"--python={sys.executable}", "--with-pkgversion=iov-overlay",
     ]  # fmt: skip
     # The folder is another for each key: what is remembered is not to know of it.
-    remembering = {**ccache_environment(cache, depend=True), "CCACHE_BASEDIR": str(src.parent)}
+    remembering = {
+        **ccache_environment(cache, depend=True), "CCACHE_BASEDIR": str(src.parent), "CCACHE_NOHASHDIR": "1",
+    }  # fmt: skip
     environment = job.environment(remembering, first=tools.bin_folder())
     try:
         with log.open("wb", buffering=0) as said:
