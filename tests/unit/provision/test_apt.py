@@ -11,7 +11,7 @@ from makings import Distribution, put
 
 from harness.errors import CouldNotRun
 from harness.provision import apt
-from harness.provision.apt import AptRoot, FetchFailed, Package, unpack
+from harness.provision.apt import SOURCES, AptRoot, FetchFailed, Package, unpack
 from harness.provision.cache import Cache
 
 real = pytest.mark.skipif(shutil.which("apt-get") is None, reason="this machine has no apt")
@@ -238,6 +238,14 @@ def test_how_to_fetch_comes_from_the_machine_and_what_to_fetch_does_not(world: D
     assert "\nSuites: trixie trixie-backports\n" in sources
     assert "Check-Valid-Until" not in sources
     assert f"\nSigned-By: {world.folder}/keyring\n" in sources
+
+
+def test_lists_that_lapse_count_in_their_suite_alone(world: Distribution) -> None:
+    apt._configure(world.folder / "root", "http://mirror.example/debian", SOURCES)
+    stanzas = (world.folder / "root/etc/debian.sources").read_text().split("\n\n")
+    assert ["Suites: sid\n" in one for one in stanzas] == [False, True]
+    assert ["Check-Valid-Until: no\n" in one for one in stanzas] == [False, True]
+    assert all(f"Signed-By: {world.folder}/keyring\n" in one for one in stanzas)
 
 
 def test_packages_are_unpacked_into_one_tree(world: Distribution) -> None:

@@ -119,8 +119,8 @@ def test_the_newest_version_comes_first_and_old_ones_not_at_all(
 def test_lists_of_sources_are_apart_from_those_of_packages() -> None:
     assert (SOURCES.kind, apt.BINARIES.kind) == ("deb-src", "deb")
     assert SOURCES.folder != apt.BINARIES.folder
-    assert "sid" in SOURCES.suites
-    assert "sid" not in apt.BINARIES.suites
+    assert SOURCES.lapsing == ("sid",)
+    assert (apt.BINARIES.suites, apt.BINARIES.lapsing) == (apt.SUITES, ())
 
 
 @pytest.mark.parametrize(
