@@ -57,13 +57,11 @@ def repro(
             return
         plan = repetition.plan(opened, paths.data_root(), local, on, None if qemu is None else str(qemu))
         for note in plan.notes:
-            output.console(stderr=True).print(printable(f"note: {note}"), markup=False)
+            output.say(f"note: {note}")
         if shell:
             words = command(plan.kernel, [plan.test], *plan.options, "--pause-on-failure")
             raise typer.Exit(subprocess.run(words, check=False).returncode)
-        output.console(stderr=True).print(
-            printable(f"running {opened.verdict.test} on {plan.kernel} ..."), soft_wrap=True, markup=False
-        )
+        output.say(f"running {opened.verdict.test} on {plan.kernel} ...")
         _tell(repetition.again(plan, opened), as_json=json)
 
 

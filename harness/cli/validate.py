@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from harness.provision.kbuild import arch
 from harness.provision.kbuild.fragments import read as fragments_of
 from harness.provision.kbuild.source import plain
 from harness.report import validation
+from harness.report.run import AGAIN, repeated_by
 from harness.validate import campaign, steps
 from harness.validate.order import Order, Target
 
@@ -40,8 +40,6 @@ _GUESTS = "Guests at once, where there is no --scheduler (0: three for two cores
 _A_CORE = 1.5
 """Guests for a core: with one each, a fourth of the time nothing runs, while cells begin and end and guests wait."""
 _SCHEDULER = "Run the tests on this Dask cluster, such as tcp://10.0.0.1:8786 (see docs/scale.md)."
-_AGAIN = 5
-"""So many broken tests are told how to be run again; the others go alike."""
 _SUITES = ("tests/guest/sriov", "tests/guest/siov")
 
 
@@ -86,9 +84,8 @@ def validate(
     else:
         typer.echo(validation.render(found), nl=False)
     console = output.console(stderr=True)
-    for left in [one.record for step in found.steps[1:] for one in step.broken if one.record][:_AGAIN]:
-        command = shlex.join(["harness", "repro", str(paths.shown(state / left))])
-        console.print(f"again: {command}")
+    for left in [one.record for step in found.steps[1:] for one in step.broken if one.record][:AGAIN]:
+        console.print(f"again: {repeated_by(state / left)}")
     console.print(f"harness report {paths.shown(state)} --format html -o series.html shows all of it")
     raise typer.Exit(found.code)
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sysconfig
 from pathlib import Path
 from types import TracebackType
@@ -13,14 +12,13 @@ import pytest
 from harness import paths
 from harness.outcome import Outcome
 from harness.pytest_plugin.options import RUN
+from harness.report.run import AGAIN, repeated_by
 from harness.text import clipped, printable
 
 OUTCOME = "iov_outcome"
 """The attribute of pytest's reports that holds our outcome."""
 RECORD = "iov_record"
 """The attribute of the reports of failed tests that holds the name of their record's folder."""
-_AGAIN = 5
-"""So many failed tests are told how to be run again; the others go alike."""
 _LETTERS = {Outcome.FAIL: ("failed", "F"), Outcome.ERROR: ("error", "E"), Outcome.MISS: ("error", "M")}
 _REASON_LIMIT, _DETAIL_LIMIT = 500, 20_000
 """Characters of a reason and of a traceback in a record."""
@@ -48,9 +46,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"records: {directory}")
     bad = [report for category in ("failed", "error") for report in terminalreporter.stats.get(category, ())]
     records = [*dict.fromkeys(report.__dict__[RECORD] for report in bad if RECORD in report.__dict__)]
-    for name in records[:_AGAIN]:
-        command = shlex.join(["harness", "repro", str(paths.shown(directory / name))])
-        terminalreporter.write_line(f"again: {command}")
+    for name in records[:AGAIN]:
+        terminalreporter.write_line(f"again: {repeated_by(directory / name)}")
 
 
 def is_test(path: Path) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from harness import paths
 from harness.config import OVERLAY, SANITIZED
 from harness.errors import UsageError
 from harness.outcome import OUTCOME_FILE, Outcome, Verdict
@@ -26,8 +27,15 @@ SANITIZED_ORIGIN = "sanitizers"
 """What that of the one with sanitizers says, too."""
 _READ = 256 * 1024
 """Bytes of the end of a console that are looked at: a guest writes as much as it likes."""
+AGAIN = 5
+"""So many failed tests are told how to be run again; the others go alike."""
 BAD = (Outcome.FAIL, Outcome.MISS, Outcome.ERROR)
 """Outcomes that are told first."""
+
+
+def repeated_by(record: Path) -> str:
+    """Give the command that runs the test of a record again."""
+    return shlex.join(["harness", "repro", str(paths.shown(record))])
 
 
 def built_qemu(machine: Mapping[str, Any]) -> list[str]:

@@ -11,12 +11,12 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from harness.machine.parts import Store
-from harness.outcome import Outcome, Verdict
-from harness.report.run import STEPS
+from harness.outcome import Outcome
+from harness.report.run import STEPS, Result
 from harness.report.validation import Changed, StepResult, Validation
 from harness.text import decoded
 from harness.validate import changes, cluster
@@ -62,7 +62,7 @@ class _Campaign:
     def __init__(self, order: Order, builds: Builds, grid: Grid) -> None:
         self._order, self._builds, self._grid = order, builds, grid
         self._dead: dict[tuple[int, str], str] = {}
-        self._said: dict[tuple[int, str], dict[str, Verdict]] = {}
+        self._said: dict[tuple[int, str], dict[str, Result]] = {}
         self._changes: dict[tuple[int, str], list[Change]] = {}
         self._new_lines: dict[tuple[int, str], list[str]] = {}
 
@@ -74,10 +74,10 @@ class _Campaign:
         booting = self._booting()
         self._grid.run((self._grid.cell(*one, test) for one in booting for test in self._order.tests), "tests")
         for step, target in booting:
-            before = self._before(step, target)
-            if before is not None:
-                self._changes[step.number, target.name] = self._compared(step, target)
-                self._new_lines[step.number, target.name] = self._compared_consoles(before, step, target)
+            earlier = self._earlier(step, target)
+            if earlier:
+                self._changes[step.number, target.name] = self._compared(earlier, step, target)
+                self._new_lines[step.number, target.name] = self._compared_consoles(earlier[-1], step, target)
 
     def results(self) -> list[StepResult]:
         """Give the verdict on every step; a test that a step begins to fail, and a later one makes pass, says which."""
@@ -93,12 +93,11 @@ class _Campaign:
 
     def _result(self, step: Step) -> StepResult:
         booting = [target for one, target in self._booting() if one is step]
-        verdicts = [one for target in booting for one in self._tested(step, target).values()]
+        verdicts = [one.verdict for target in booting for one in self._tested(step, target).values()]
         counts = Counter(one.outcome for one in verdicts)
         changed = [
-            _told(one, target, records.get(one.test))
+            self._told(one, step, target)
             for target in booting
-            for records in [self._records(step, target)]
             for one in self._changes.get((step.number, target.name), ())
         ]
         untold = [f"{one.test}: {one.outcome}: {one.reason}" for one in verdicts if one.outcome in _UNTOLD]
@@ -149,35 +148,28 @@ class _Campaign:
     def _booting(self) -> list[tuple[Step, Target]]:
         return [(step, target) for step, target in self._builds.bootable() if not self._dead[step.number, target.name]]
 
-    def _before(self, step: Step, target: Target) -> Step | None:
-        """Give what a step is held against: the last one before it that boots."""
-        earlier = [one for one, its in self._booting() if its is target and one.number < step.number]
-        return earlier[-1] if earlier else None
+    def _earlier(self, step: Step, target: Target) -> list[Step]:
+        """Give what a step can be held against: those before it that boot, in their order."""
+        return [one for one, its in self._booting() if its is target and one.number < step.number]
 
-    def _tested(self, step: Step, target: Target) -> dict[str, Verdict]:
+    def _tested(self, step: Step, target: Target) -> dict[str, Result]:
         key = (step.number, target.name)
         if key not in self._said:
-            self._said[key] = self._grid.verdicts(self._cells(step, target))
+            self._said[key] = self._grid.results(self._cells(step, target))
         return self._said[key]
 
     def _cells(self, step: Step, target: Target) -> Iterator[Cell]:
         return (self._grid.cell(step, target, test) for test in (BOOT, *self._order.tests))
 
-    def _records(self, step: Step, target: Target) -> dict[str, str]:
-        """Give where the records of a step's tests lie when they are laid out, by the tests' ids."""
-        place = f"{STEPS}/{_folder_name(step, target)}"
-        return {
-            test: f"{place}/{one.folder.name}" for test, one in self._grid.results(self._cells(step, target)).items()
-        }
-
-    def _compared(self, step: Step, target: Target) -> list[Change]:
-        references = self._references(step, target)
+    def _compared(self, earlier: Sequence[Step], step: Step, target: Target) -> list[Change]:
+        references = self._references(earlier, step, target)
         found = changes.changed(
-            {test: self._tested(one, target)[test] for test, one in references.items()}, self._tested(step, target)
+            {test: self._tested(one, target)[test].verdict for test, one in references.items()},
+            {test: one.verdict for test, one in self._tested(step, target).items()},
         )
         for one in found:
-            earlier = self._changes.get((references[one.test].number, target.name), ())
-            one.before |= next((dict(each.after) for each in earlier if each.test == one.test), {})  # it was asked then
+            then_changed = self._changes.get((references[one.test].number, target.name), ())
+            one.before |= next((each.after for each in then_changed if each.test == one.test), {})  # it was asked then
         for turn in range(1, changes.TURNS + 1):
             then: list[Cell] = []
             for reference in {*references.values()}:
@@ -189,15 +181,14 @@ class _Campaign:
             changes.add(found, turn, self._grid.verdicts(then), self._grid.verdicts(now))
         return found
 
-    def _references(self, step: Step, target: Target) -> dict[str, Step]:
+    def _references(self, earlier: Sequence[Step], step: Step, target: Target) -> dict[str, Step]:
         """Give what each test is held against: the step before, or where it could not run there, when it last could."""
-        earlier = [one for one, its in self._booting() if its is target and one.number < step.number]
         now, last = self._tested(step, target), self._tested(earlier[-1], target)
         found: dict[str, Step] = {}
         for one in earlier:
-            for test, verdict in self._tested(one, target).items():
-                runs_now = test in now and now[test].outcome is not Outcome.SKIP
-                if verdict.outcome is not Outcome.SKIP or test not in found or not runs_now:
+            for test, then in self._tested(one, target).items():
+                runs_now = test in now and now[test].verdict.outcome is not Outcome.SKIP
+                if then.verdict.outcome is not Outcome.SKIP or test not in found or not runs_now:
                     found[test] = one
         return {test: one for test, one in found.items() if test in last}
 
@@ -208,6 +199,15 @@ class _Campaign:
             by_file.setdefault(self._given(file), []).append(node)
         groups = ([f"{file}::{node}" for node in nodes] for file, nodes in by_file.items())
         return [self._grid.cell(step, target, *group, turn=turn) for group in groups]
+
+    def _told(self, one: Change, step: Step, target: Target) -> Changed:
+        now = self._tested(step, target).get(one.test)
+        record = f"{STEPS}/{_folder_name(step, target)}/{now.folder.name}" if now is not None else ""
+        return Changed(
+            test=one.test, config=target.name, kind=one.kind, reason=one.reason, rates=one.rates, record=record,
+            before=[str(one.before[turn]) for turn in sorted(one.before)],
+            after=[str(one.after[turn]) for turn in sorted(one.after)],
+        )  # fmt: skip
 
     def _given(self, file: str) -> str:
         """Give a test's file as it was asked for: pytest's ids of the user's own begin at their common folder."""
@@ -243,11 +243,3 @@ class _Campaign:
 
 def _folder_name(step: Step, target: Target) -> str:
     return f"{step.number:03}-{target.name}"
-
-
-def _told(one: Change, target: Target, record: str | None) -> Changed:
-    return Changed(
-        test=one.test, config=target.name, kind=one.kind, reason=one.reason, rates=one.rates, record=record or "",
-        before=[str(one.before[turn]) for turn in sorted(one.before)],
-        after=[str(one.after[turn]) for turn in sorted(one.after)],
-    )  # fmt: skip

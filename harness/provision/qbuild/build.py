@@ -27,7 +27,7 @@ KIND = "qemu-overlay"
 """The kind of the cache's entries that hold built QEMUs."""
 _DEVICES = "iov-harness"
 """What the list of devices is called in QEMU's configs/devices/x86_64-softmmu/."""
-_CONFIGURE: tuple[str, ...] = (
+_CONFIGURE = (
     "--target-list=x86_64-softmmu", "--without-default-features", "--without-default-devices",
     f"--with-devices-x86_64={_DEVICES}", "--enable-system", "--enable-tcg", "--enable-kvm", "--enable-slirp",
     "--disable-download", "--disable-install-blobs",
