@@ -20,7 +20,6 @@ OLDEST = (10, 2)
 _TOP = ("configure", "meson.build", "VERSION", "hw/pci/pci.c")
 _SUBPROJECTS = ("keycodemapdb", "berkeley-softfloat-3", "berkeley-testfloat-3")
 """What a release has in subprojects/, and a clone of the git repository has not."""
-_LEFT_OUT = shutil.ignore_patterns(".git", "build")
 
 
 class NotServed(CouldNotRun):
@@ -42,7 +41,10 @@ class Source:
         Raises `NotServed` where the mirror has not what it lists, `CouldNotRun`.
         """
         if self.folder is not None:
-            shutil.copytree(self.folder, to, symlinks=True, ignore=_LEFT_OUT, dirs_exist_ok=True)
+            left_out = {str(self.folder): _left_out(self.folder)}
+            shutil.copytree(
+                self.folder, to, symlinks=True, ignore=lambda at, _: left_out.get(at, set()), dirs_exist_ok=True
+            )
             return
         assert self.version is not None  # noqa: S101 - it is one or the other
         downloads = to.with_name("downloads")
@@ -96,12 +98,23 @@ def _one(files: list[Path], ending: str) -> Path:
     raise CouldNotRun(f"the source package has no file *{ending}")
 
 
+def _left_out(tree: Path) -> set[str]:
+    """Name what lies at the top of a tree and is no source: git's own, and folders that meson has built in.
+
+    At the top alone: berkeley-softfloat-3 has a folder `build` that is source.
+    """
+    return {name.name for name in tree.iterdir() if name.name in (".git", "build") or (name / "meson-private").exists()}
+
+
 def _stamps(tree: Path) -> list[tuple[str, int, int]]:
     """Give name, size and time of every file, which tells whether something has been changed."""
     found = []
     for at, folders, names in os.walk(tree):
-        folders[:] = [name for name in folders if name not in (".git", "build")]
+        left_out = _left_out(tree) if at == str(tree) else set()
+        folders[:] = [name for name in folders if name not in left_out]
         for name in names:
+            if name in left_out:
+                continue
             stat = os.lstat(os.path.join(at, name))  # noqa: PTH118 - 20,000 of them
             found.append((os.path.relpath(at, tree) + "/" + name, stat.st_size, stat.st_mtime_ns))
     return sorted(found)

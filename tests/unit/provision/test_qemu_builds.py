@@ -44,6 +44,7 @@ def test_a_tree_of_ones_own_is_known_by_what_is_in_it(tree: Path) -> None:
     assert source.own(tree) == before
     put(tree / ".git" / "index", "x")
     put(tree / "build" / "out.o", "x")
+    put(tree / "build-asan" / "meson-private" / "coredata.dat", "x")
     assert source.own(tree).key == before.key  # what is built in it, or git's, is no change
     put(tree / "hw" / "pci" / "pci.c", "something else\n")
     assert source.own(tree).key != before.key
@@ -51,11 +52,16 @@ def test_a_tree_of_ones_own_is_known_by_what_is_in_it(tree: Path) -> None:
 
 def test_a_tree_of_ones_own_is_copied_and_not_written_to(tree: Path, tmp_path: Path) -> None:
     put(tree / ".git" / "index", "x")
+    put(tree / "build-asan" / "meson-private" / "coredata.dat", "x")
+    inner = Path("subprojects", "berkeley-softfloat-3", "build", "platform.h")  # a folder of that name can be source
+    put(tree / inner, "x")
     to = tmp_path / "copy"
     cache = Cache(tmp_path / "cache")
     source.own(tree).unpack(cache, AptRoot(cache), to)
     assert (to / "hw" / "pci" / "pci.c").read_text() == "hw/pci/pci.c\n"
+    assert (to / inner).exists()
     assert not (to / ".git").exists()
+    assert not (to / "build-asan").exists()
 
 
 @pytest.mark.parametrize(("lacking", "says"), [("VERSION", "it has no VERSION"), ("configure", "it has no configure")])
