@@ -27,10 +27,9 @@ class Format(StrEnum):
     HTML = "html"
 
 
-_RENDER: Mapping[Format, Callable[[Sequence[Run]], str]] = {
-    Format.TEXT: text.render,
+_RENDER: Mapping[Format, Callable[[Sequence[Run], Sequence[Validation]], str]] = {
     Format.JUNIT: xml.render,
-    Format.KCIDB: lambda runs: json.dumps(kcidb.render(runs), indent=1, default=str) + "\n",
+    Format.KCIDB: lambda runs, validations: json.dumps(kcidb.render(runs, validations), indent=1, default=str) + "\n",
     Format.HTML: html.render,
 }
 
@@ -57,13 +56,14 @@ def report(
     if subject and in_reply_to is None:
         raise UsageError("--subject: give the mail's Message-ID too, by --in-reply-to")
     reply = None if in_reply_to is None else Reply(in_reply_to, subject or "iov-harness")
-    if wanted is Format.TEXT and any(validation.is_one(folder) for folder in runs):
+    validations = [Validation.load(folder) for folder in runs if validation.is_one(folder)]
+    if validations and wanted is Format.TEXT:
         if len(runs) > 1:
             raise UsageError("a validation is told by itself: give one folder")
-        made = validation.render(Validation.load(runs[0]), reply)
+        made = validation.render(validations[0], reply)
     else:
         loaded = [run for folder in runs for run in _runs(folder)]
-        made = text.render(loaded, reply) if reply else _RENDER[wanted](loaded)
+        made = text.render(loaded, reply) if wanted is Format.TEXT else _RENDER[wanted](loaded, validations)
     if output is None:
         typer.echo(made, nl=False)
         return

@@ -39,13 +39,17 @@ def make_run(run: Path) -> Path:
             run.mkdir(parents=True)
         except FileExistsError:
             return run
-    if run.parent != paths.output() / "runs":
-        return run  # a place of the caller's own choice is not ours to put links into
-    with contextlib.suppress(OSError):  # two runs that start at once: either is the latest
-        draft = run.with_name(f".latest-{os.getpid()}")
-        draft.symlink_to(run.name)
-        draft.replace(run.with_name("latest"))
+    if run.parent == paths.output() / "runs":  # a place of the caller's own choice is not ours to put links into
+        is_latest(run)
     return run
+
+
+def is_latest(folder: Path) -> None:
+    """Point `latest`, beside a folder, to it."""
+    with contextlib.suppress(OSError):  # two that start at once: either is the latest
+        draft = folder.with_name(f".latest-{os.getpid()}")
+        draft.symlink_to(folder.name)
+        draft.replace(folder.with_name("latest"))
 
 
 def forget(run: Path) -> None:

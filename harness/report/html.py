@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, Template
 
 from harness.outcome import Outcome
 from harness.report.run import BAD, Result, Run
+from harness.report.validation import Validation
 from harness.text import clipped
 
 _MOST = 6000
@@ -21,8 +22,8 @@ _ALL = 1_200_000
 """Bytes of each of these in all cells together: a page is to stay below 5 MB, and opens in no time."""
 
 
-def render(runs: Sequence[Run]) -> str:
-    """Give the page."""
+def render(runs: Sequence[Run], validations: Sequence[Validation] = ()) -> str:
+    """Give the page: what validations say of each patch, and below it what every test said in every run."""
     told = sum(not _is_well(one) for run in runs for one in run.results)
     limit = min(_MOST, _ALL // max(1, told))
     tests = list(dict.fromkeys(one.verdict.test for run in runs for one in run.results))
@@ -36,8 +37,9 @@ def render(runs: Sequence[Run]) -> str:
     }
     outcomes = [str(outcome) for outcome in (*BAD, *(one for one in Outcome if one not in BAD))]
     return _template().render(
-        data=_in_script(data), outcomes=outcomes, runs=runs, longest=max([1.0, *(run.spent for run in runs)])
-    )
+        data=_in_script(data), outcomes=outcomes, runs=runs, validations=validations,
+        longest=max([1.0, *(run.spent for run in runs)]),
+    )  # fmt: skip
 
 
 @cache

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A run as KCIDB has it, schema 5.3 (kcidb_io): a checkout, its build, and a test for each of ours.
 
+A validation adds what has no run: the builds that failed, and the kernels that did not boot.
+
 Its words are ours but for KNOWN, which is a FAIL with what is known about it.
 """
 
@@ -13,6 +15,8 @@ from typing import Any
 
 from harness.outcome import Outcome
 from harness.report.run import Result, Run
+from harness.report.validation import Built, StepResult, Validation
+from harness.text import printable
 
 ORIGIN = "iov_harness"
 """Who says so: `origin` of all objects, and the beginning of their ids."""
@@ -20,12 +24,22 @@ _EXCERPT = 16 * 1024
 """Characters of `log_excerpt` at most, by the schema."""
 
 
-def render(runs: Sequence[Run]) -> dict[str, Any]:
-    """Give the runs as one object."""
+def render(runs: Sequence[Run], validations: Sequence[Validation] = ()) -> dict[str, Any]:
+    """Give the runs, and what validations know besides, as one object."""
     checkouts, builds, tests = [], [], []
+    tested = {run.name for run in runs}
+    for validation in validations:
+        for step in validation.steps:
+            named = {f"{validation.name}-{step.number:03}-{one.config}": one for one in step.builds}
+            for name, built in named.items():
+                if name not in tested:
+                    checkouts.append(_checkout(name, step.title))
+                    builds.append(_build(name, step, built))
+            if step.boot:
+                tests.append(_boot(next(iter(named)), step))
     for run in runs:
         name = f"{ORIGIN}:{run.name}"
-        checkouts.append({"id": name, "origin": ORIGIN, "valid": True, "comment": _origin(run)})
+        checkouts.append(_checkout(run.name, _origin(run)))
         builds.append(
             {
                 "id": name, "checkout_id": name, "origin": ORIGIN, "architecture": "x86_64", "config_name": run.kernel,
@@ -34,6 +48,27 @@ def render(runs: Sequence[Run]) -> dict[str, Any]:
         )  # fmt: skip
         tests += [_test(name, number, one) for number, one in enumerate(run.results)]
     return {"version": {"major": 5, "minor": 3}, "checkouts": checkouts, "builds": builds, "tests": tests}
+
+
+def _checkout(name: str, comment: str) -> dict[str, Any]:
+    return {"id": f"{ORIGIN}:{name}", "origin": ORIGIN, "valid": True, "comment": comment}
+
+
+def _build(name: str, step: StepResult, built: Built) -> dict[str, Any]:
+    """Give a build of a step that has no run: it failed, was only to be compiled, or did not boot."""
+    made = {
+        "id": f"{ORIGIN}:{name}", "checkout_id": f"{ORIGIN}:{name}", "origin": ORIGIN, "config_name": built.config,
+        "status": "FAIL" if built.error else "PASS", "comment": f"{step.title}: {step.headline}",
+        "duration": built.seconds,
+    }  # fmt: skip
+    return {**made, "log_excerpt": printable(built.error)[-_EXCERPT:]} if built.error else made
+
+
+def _boot(build: str, step: StepResult) -> dict[str, Any]:
+    return {
+        "id": f"{ORIGIN}:{build}.boot", "build_id": f"{ORIGIN}:{build}", "origin": ORIGIN, "path": "boot",
+        "status": "FAIL", "comment": step.title, "log_excerpt": printable(step.boot)[-_EXCERPT:],
+    }  # fmt: skip
 
 
 def _origin(run: Run) -> str:

@@ -17,6 +17,8 @@ from harness.report.text import WIDTH, Reply
 from harness.text import printable
 
 FILE = "validation.json"
+LEDGER = "ledger.sqlite"
+"""What is noted while a validation goes on, beside."""
 _TOLD = 20
 """Things of one kind told of a patch; the others are counted."""
 
@@ -83,6 +85,16 @@ class StepResult(BaseModel):
         return bool(self.boot or self.console or self.broken or any(one.error for one in self.builds))
 
     @property
+    def seconds(self) -> float:
+        """What its builds took."""
+        return sum(one.seconds for one in self.builds)
+
+    @property
+    def told(self) -> str:
+        """All that is to be said of it beside its headline, line by line."""
+        return printable("\n".join(_step(self)))
+
+    @property
     def headline(self) -> str:
         """The verdict in one line."""
         failed = [one.config for one in self.builds if one.error]
@@ -115,8 +127,15 @@ class Validation(BaseModel):
     tests: list[str] = Field(default_factory=list)
     seconds: float = 0.0
     steps: list[StepResult] = Field(default_factory=list)
+    folder: Path = Field(default=Path(), exclude=True)
+    """Where it was read from."""
 
     model_config = {"populate_by_name": True}
+
+    @property
+    def name(self) -> str:
+        """What tells the validation from all others: its folder's name."""
+        return self.folder.name
 
     @property
     def code(self) -> Exit:
@@ -134,9 +153,14 @@ class Validation(BaseModel):
 
     @classmethod
     def load(cls, folder: Path) -> Validation:
-        """Read it; raises `UsageError`."""
+        """Read it; raises `UsageError`, also where it has not come to its end."""
+        folder = folder.resolve()  # `latest` is a link
         try:
-            return cls.model_validate_json((folder / FILE).read_bytes())
+            return cls.model_validate_json((folder / FILE).read_bytes()).model_copy(update={"folder": folder})
+        except FileNotFoundError as error:
+            raise UsageError(
+                f"{folder}: this validation has not come to its end; the same `harness validate` goes on with it"
+            ) from error
         except (OSError, ValueError) as error:
             what = str(error).partition("\n")[0]
             raise UsageError(f"{folder / FILE} is no record of this version: {what}") from error
@@ -144,15 +168,12 @@ class Validation(BaseModel):
 
 def is_one(folder: Path) -> bool:
     """Tell whether a folder holds a validation, and not a run."""
-    return (folder / FILE).is_file()
+    return (folder / FILE).is_file() or (folder / LEDGER).is_file()
 
 
 def runs(folder: Path) -> list[Run]:
-    """Give the runs of a validation's steps, each by its step's title. Raises `UsageError` where there is none."""
-    found = [Run.load(one) for one in sorted((folder / STEPS).glob("*")) if any(one.glob(f"*/{OUTCOME_FILE}"))]
-    if not found:
-        raise UsageError(f"{folder}: no step of this validation was tested; --format text says why")
-    return found
+    """Give the runs of a validation's steps that were tested, each by its step's title. Raises `UsageError`."""
+    return [Run.load(one) for one in sorted((folder / STEPS).glob("*")) if any(one.glob(f"*/{OUTCOME_FILE}"))]
 
 
 def render(found: Validation, reply: Reply | None = None) -> str:

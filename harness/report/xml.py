@@ -10,15 +10,18 @@ from xml.etree import ElementTree as ET
 from harness.outcome import Outcome, Verdict
 from harness.report import junit
 from harness.report.run import Run
+from harness.report.validation import Validation
 from harness.text import printable
 
 _TAGS: Mapping[str, str] = {**junit.TAGS, Outcome.SKIP: "skipped", Outcome.KNOWN: "skipped"}
 _COUNTS = {"failure": "failures", "error": "errors", "skipped": "skipped"}
 
 
-def render(runs: Sequence[Run]) -> str:
-    """Give the document: a suite for each run."""
+def render(runs: Sequence[Run], validations: Sequence[Validation] = ()) -> str:
+    """Give the document: a suite for each validation, with a case for each patch, and one for each run."""
     root = ET.Element("testsuites", name="iov-harness")
+    for one in validations:
+        root.append(_patches(one))
     for run in runs:
         root.append(_suite(run))
     ET.indent(root)
@@ -36,6 +39,26 @@ def _suite(run: Run) -> ET.Element:
     )
     for one in run.results:
         suite.append(_case(one.verdict))
+    return _counted(suite)
+
+
+def _patches(validation: Validation) -> ET.Element:
+    """Give a suite in which a case is a patch: whether it builds, boots, and breaks nothing."""
+    suite = ET.Element(
+        "testsuite", name=printable(validation.series), tests=str(len(validation.steps)),
+        time=f"{validation.seconds:.3f}",
+    )  # fmt: skip
+    for step in validation.steps:
+        case = ET.SubElement(
+            suite, "testcase", classname="patches", name=printable(step.title), time=f"{step.seconds:.3f}"
+        )
+        if step.is_bad or step.untold:
+            result = ET.SubElement(case, "failure" if step.is_bad else "error", message=printable(step.headline))
+            result.text = step.told
+    return _counted(suite)
+
+
+def _counted(suite: ET.Element) -> ET.Element:
     for tag, count in _COUNTS.items():
         suite.set(count, str(sum(1 for _ in suite.iter(tag))))
     return suite

@@ -17,7 +17,7 @@ from pathlib import Path
 from harness.machine.parts import Store
 from harness.outcome import Outcome
 from harness.report.run import STEPS, Result
-from harness.report.validation import Changed, StepResult, Validation
+from harness.report.validation import LEDGER, Changed, StepResult, Validation
 from harness.text import decoded
 from harness.validate import changes, cluster
 from harness.validate.builds import Builds
@@ -39,7 +39,7 @@ _KINDS = list(Kind)
 def validate(store: Store, order: Order, state: Path, tell: Callable[[str], None]) -> Validation:
     """Validate a series; raises `HarnessError` where that cannot go on. `state` is where it goes on another time."""
     started = time.monotonic()
-    with Ledger(state / "ledger.sqlite") as ledger:
+    with Ledger(state / LEDGER) as ledger:
         builds = Builds(store, order, ledger, tell)
         with cluster.joined(order.scheduler, order.guests) as client:  # before hours of building: it may not be there
             builds.make()

@@ -27,7 +27,14 @@ SIOV = capabilities.siov(total_sdis=8, first_sdi_offset=0x40, sdi_stride=1)
 ADDED = 0x1000 - capabilities.SIOV_SIZE
 """Where the profiles' capability lies: iov-overlay puts the first one at the end of the space."""
 BOTH = [pytest.mark.machine(name).mark for name in ("nvme-siov", "igb-siov")]
-both = pytest.mark.parametrize("machine", BOTH, indirect=True, ids=["nvme", "igb"])
+IDS = ["nvme", "igb"]
+both = pytest.mark.parametrize("machine", BOTH, indirect=True, ids=IDS)
+WARNS_OF_ITSELF = pytest.mark.known_bug(
+    "powering up a PF of unknown power state, the kernel writes VF BARs while VF Enable is on, and warns of itself",
+    kernels=("6.12.*",),
+    match="pci_iov_update_resource",
+)
+"""SR-IOV's own tests of resets (test_resets_of_pfs.py) say more of it."""
 
 
 def stubbed(guest: Guest, pf: Function) -> Function:
@@ -126,7 +133,7 @@ def test_a_pf_by_both_is_removed_and_found_again(guest: Guest, pf: Function, int
         assert (found.is_physfn, found.is_sriov, found.is_siov) == (True, True, True)
 
 
-@both
+@pytest.mark.parametrize("machine", [BOTH[0], pytest.param(BOTH[1], marks=WARNS_OF_ITSELF)], indirect=True, ids=IDS)
 @pytest.mark.row("SR-110")
 def test_a_reset_of_a_pf_by_both_brings_its_vfs_back(guest: Guest, pf: Function) -> None:
     stubbed(guest, pf).numvfs = 2

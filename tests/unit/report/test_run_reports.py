@@ -15,9 +15,10 @@ import pytest
 
 from harness.errors import UsageError
 from harness.outcome import Outcome, Verdict
-from harness.report import html, kcidb, text, xml
+from harness.report import html, kcidb, text, validation, xml
 from harness.report.run import Run
 from harness.report.text import Reply
+from harness.report.validation import Built, StepResult, Validation
 
 PANIC = "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b"
 HOSTILE = "</script><script>alert(1)</script> \x1b]0;owned\x07 <b>&amp;"
@@ -186,6 +187,70 @@ def test_a_test_that_one_run_lacks_is_an_empty_cell(run: Run, tmp_path: Path) ->
     recorded(tmp_path / "other", 0, Outcome.FAIL, "other")
     data = json.loads(Page(html.render([run, Run.load(tmp_path / "other")])).scripts[0])
     assert [[one and one["outcome"] for one in row] for row in data["cells"]][:2] == [["PASS", "FAIL"], ["FAIL", None]]
+
+
+@pytest.fixture
+def validated(tmp_path: Path) -> Validation:
+    """Three patches: one is well, one does not build, one boots no more; only the first was tested."""
+    folder = tmp_path / "a-series-0123"
+    recorded(folder / "steps" / "001-siov", 0, Outcome.PASS)
+    Validation(
+        series="v3.mbox", source="debian:7.3",
+        steps=[
+            StepResult(number=0, title="base", builds=[Built(config="siov")]),
+            StepResult(number=1, title="1: A", builds=[Built(config="siov")], counts={"PASS": 1}),
+            StepResult(number=2, title="2: B", builds=[Built(config="siov", error="iov.c:7: </script> is no C")]),
+            StepResult(number=3, title="3: C", builds=[Built(config="siov")], boot=PANIC),
+            StepResult(number=4, title="4: D", builds=[Built(config="siov")], untold=["test_x.py (siov): no room"]),
+        ],
+    ).save(folder)  # fmt: skip
+    return Validation.load(folder)
+
+
+def test_junit_tells_a_patch_that_has_no_tests(validated: Validation) -> None:
+    root = ET.fromstring(xml.render(validation.runs(validated.folder), [validated]))  # noqa: S314 - just made
+    patches, tested = root.findall("testsuite")
+    assert {name: patches.get(name) for name in ("tests", "failures", "errors")} == {
+        "tests": "5", "failures": "2", "errors": "1",
+    }  # fmt: skip
+    said = {case.get("name"): [(one.tag, one.get("message")) for one in case] for case in patches}
+    assert said["1: A"] == []
+    assert said["2: B"] == [("failure", "does not build (siov)")]
+    assert said["3: C"] == [("failure", "builds, does not boot")]
+    assert said["4: D"] == [("error", "builds")]
+    assert "is no C" in "".join(patches.itertext())
+    assert tested.get("tests") == "1"
+
+
+def test_kcidb_has_the_builds_and_boots_that_failed(validated: Validation) -> None:
+    made = kcidb.render(validation.runs(validated.folder), [validated])
+    kcidb_io.schema.LATEST.validate(json.loads(json.dumps(made)))
+    builds = {one["id"].removeprefix("iov_harness:a-series-0123-"): one for one in made["builds"]}
+    assert sorted(builds) == ["000-siov", "001-siov", "002-siov", "003-siov", "004-siov"]
+    assert [name for name, one in builds.items() if one["status"] == "FAIL"] == ["002-siov"]
+    assert "is no C" in builds["002-siov"]["log_excerpt"]
+    boot = next(one for one in made["tests"] if one["path"] == "boot")
+    assert (boot["status"], boot["log_excerpt"]) == ("FAIL", PANIC)
+    assert boot["build_id"] == builds["003-siov"]["id"]
+
+
+def test_the_page_says_of_every_patch_what_became_of_it(validated: Validation) -> None:
+    page = html.render([], [validated])
+    assert "<title>iov-harness: v3.mbox</title>" in page
+    assert '<span class="PASS">1: A</span> builds, boots, breaks nothing' in page
+    assert '<span class="FAIL">2: B</span> does not build (siov)' in page
+    assert "iov.c:7: &lt;/script&gt; is no C" in page
+    assert '<span class="FAIL">3: C</span> builds, does not boot' in page
+    assert '<span class="ERROR">4: D</span>' in page
+
+
+def test_a_validation_that_is_not_over_says_so(validated: Validation) -> None:
+    (validated.folder / validation.FILE).unlink()
+    assert not validation.is_one(validated.folder)
+    (validated.folder / validation.LEDGER).touch()
+    assert validation.is_one(validated.folder)
+    with pytest.raises(UsageError, match="has not come to its end; the same `harness validate` goes on with it"):
+        Validation.load(validated.folder)
 
 
 @pytest.mark.parametrize("letter", ["c", "<"])
