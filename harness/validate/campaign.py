@@ -12,6 +12,8 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from harness.machine.parts import Store
@@ -56,6 +58,21 @@ def validate(store: Store, order: Order, state: Path, tell: Callable[[str], None
     return result
 
 
+@dataclass
+class _Compared:
+    """What a step has changed, and the cells that are asked again for it, by their turn: without and with the patch."""
+
+    changes: list[Change]
+    cells: dict[int, tuple[list[Cell], list[Cell]]] = field(default_factory=dict)
+    inherits: dict[str, Change | None] = field(default_factory=dict)
+    """The change of the step that a test is held against, where that changed, too: it is asked about there."""
+
+    def asks(self, change: Change, turn: int) -> bool:
+        """Tell whether the kernel before is to be asked about a test for this step's sake."""
+        inherited = self.inherits[change.test]
+        return change.asks_before(turn) and not (inherited is not None and inherited.asks_after(turn))
+
+
 class _Campaign:
     """What the steps are asked, and what their answers mean."""
 
@@ -73,11 +90,9 @@ class _Campaign:
             self._dead[step.number, target.name] = self._why_dead(step, target)
         booting = self._booting()
         self._grid.run((self._grid.cell(*one, test) for one in booting for test in self._order.tests), "tests")
-        for step, target in booting:
-            earlier = self._earlier(step, target)
-            if earlier:
-                self._changes[step.number, target.name] = self._compared(earlier, step, target)
-                self._new_lines[step.number, target.name] = self._compared_consoles(earlier[-1], step, target)
+        compared = [(earlier, *one) for one in booting if (earlier := self._earlier(*one))]
+        self._ask_again([self._compared(*one) for one in compared])
+        self._compare_consoles([(earlier[-1], step, target) for earlier, step, target in compared])
 
     def results(self) -> list[StepResult]:
         """Give the verdict on every step; a test that a step begins to fail, and a later one makes pass, says which."""
@@ -161,25 +176,38 @@ class _Campaign:
     def _cells(self, step: Step, target: Target) -> Iterator[Cell]:
         return (self._grid.cell(step, target, test) for test in (BOOT, *self._order.tests))
 
-    def _compared(self, earlier: Sequence[Step], step: Step, target: Target) -> list[Change]:
+    def _compared(self, earlier: Sequence[Step], step: Step, target: Target) -> _Compared:
+        """Note what a step has changed, and which cells have to say whether that is certain."""
         references = self._references(earlier, step, target)
         found = changes.changed(
             {test: self._tested(one, target)[test].verdict for test, one in references.items()},
             {test: one.verdict for test, one in self._tested(step, target).items()},
         )
+        self._changes[step.number, target.name] = found
+        asked = _Compared(found)
         for one in found:
             then_changed = self._changes.get((references[one.test].number, target.name), ())
-            one.before |= next((each.after for each in then_changed if each.test == one.test), {})  # it was asked then
+            asked.inherits[one.test] = next((each for each in then_changed if each.test == one.test), None)
         for turn in range(1, changes.TURNS + 1):
             then: list[Cell] = []
             for reference in {*references.values()}:
-                asked = [one.test for one in found if references[one.test] is reference and one.asks_before(turn)]
-                then += self._asked_again(asked, reference, target, turn)
+                tests = [one.test for one in found if references[one.test] is reference and asked.asks(one, turn)]
+                then += self._asked_again(tests, reference, target, turn)
             now = self._asked_again([one.test for one in found if one.asks_after(turn)], step, target, turn)
-            what = f"{step.title}: {len(found)} changed, asked again ({turn} of {changes.TURNS})"
-            self._grid.run([*then, *now], what)
-            changes.add(found, turn, self._grid.verdicts(then), self._grid.verdicts(now))
-        return found
+            asked.cells[turn] = (then, now)
+        return asked
+
+    def _ask_again(self, asked: Sequence[_Compared]) -> None:
+        """Run all that is to be asked again at once, and note what was said, of each step after those before it."""
+        count = sum(len(one.changes) for one in asked)
+        cells = [cell for one in asked for pair in one.cells.values() for cell in chain(*pair)]
+        self._grid.run(cells, f"{count} changed, asked {changes.TURNS} times more")
+        for one in asked:
+            for turn, (then, now) in one.cells.items():
+                changes.add(one.changes, turn, self._grid.verdicts(then), self._grid.verdicts(now))
+            for each in one.changes:
+                inherited = one.inherits[each.test]
+                each.before |= inherited.after if inherited is not None else {}
 
     def _references(self, earlier: Sequence[Step], step: Step, target: Target) -> dict[str, Step]:
         """Give what each test is held against: the step before, or where it could not run there, when it last could."""
@@ -215,20 +243,20 @@ class _Campaign:
             return file
         return next((one for one in self._order.tests if Path(one).name == Path(file).name), file)
 
-    def _compared_consoles(self, before: Step, step: Step, target: Target) -> list[str]:
-        """Give what a kernel says whenever it boots, and the one before it never does."""
-        pair = (before, step)
-        then, now = (self._console(one, target) for one in pair)
-        for turn in range(1, changes.TURNS + 1):
-            if not now.keys() - then.keys():
-                break
-            asked = [self._grid.cell(one, target, BOOT, turn=turn) for one in pair]
-            self._grid.run(asked, f"{step.title}: the kernel says more, booted again ({turn} of {changes.TURNS})")
-            then |= self._console(before, target, turn)
-            again = self._console(step, target, turn)
-            if again:  # or it did not boot now, which is told elsewhere
-                now = {key: line for key, line in now.items() if key in again}
-        return sorted(line for key, line in now.items() if key not in then)
+    def _compare_consoles(self, compared: Sequence[tuple[Step, Step, Target]]) -> None:
+        """Note what each kernel says whenever it boots, and the one before it never does."""
+        new = [self._console(step, target) for _, step, target in compared]
+        for turn in range(changes.TURNS + 1):
+            talking = [(number, *one) for number, one in enumerate(compared) if new[number]]
+            pairs = [(one, target) for _, before, step, target in talking for one in (before, step)]
+            asked = [self._grid.cell(*one, BOOT, turn=turn) for one in pairs]
+            self._grid.run(asked, f"{len(talking)} kernels say more, booted again ({turn} of {changes.TURNS})")
+            for number, before, step, target in talking:
+                then, now = (self._console(one, target, turn) for one in (before, step))
+                still = now or new[number]  # or it did not boot now, which is told elsewhere
+                new[number] = {key: line for key, line in new[number].items() if key in still and key not in then}
+        for lines, (_, step, target) in zip(new, compared, strict=True):
+            self._new_lines[step.number, target.name] = sorted(lines.values())
 
     def _console(self, step: Step, target: Target, turn: int = 0) -> dict[str, str]:
         """Give the lines of a kernel's cold boot, by what does not vary in them."""

@@ -156,7 +156,7 @@ def test_the_patch_that_breaks_a_test_is_named_and_the_next_is_not(
     assert Verdict.load(lab.folder / "state" / broken.record).outcome is F
     assert not found.steps[2].changes
     assert not found.steps[2].is_bad
-    assert [one.turn for one in lab.ran if one.turn] == [1, 1, 2, 2, 3, 3]
+    assert sorted(one.turn for one in lab.ran if one.turn) == [1, 1, 2, 2, 3, 3]
     text = validation.render(found)
     assert "[1: patch 1] builds, boots, breaks 1 test" in text
     assert f"BROKEN {TESTS[1]}::test_b (base)" in text
@@ -182,7 +182,7 @@ def test_what_a_series_begins_and_ends_is_no_fault(lab: Lab, validated: Callable
         "fixed",
         "fails 0 of 4, before 4 of 4",
     )
-    asked_again = [cell.kernel.split("-")[-2] for cell in lab.ran if cell.turn]
+    asked_again = sorted(cell.kernel.split("-")[-2] for cell in lab.ran if cell.turn)
     assert asked_again == ["1", "1", "1", "2", "2", "2"]  # not step 0, and not step 1 a second time
     text = validation.render(found)
     assert "[1: patch 1] builds, boots, breaks nothing, 1 pending test" in text
