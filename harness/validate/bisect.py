@@ -13,6 +13,8 @@ from harness.provision.kbuild.make import DoesNotBuild
 from harness.validate.changes import TURNS
 from harness.validate.steps import Step
 
+_TOLD = 200
+"""Characters of a reason that progress repeats; the last word has all of it."""
 _WELL = (Outcome.PASS, Outcome.KNOWN)
 
 
@@ -48,7 +50,8 @@ def bisect(steps: Sequence[Step], ask: Ask, tell: Tell) -> Found:
     def answer(step: Step) -> Answer:
         said, reason = _certain(step, ask)
         reasons[step.number] = reason
-        tell(f"{step.title}: {said}{f': {reason}' if reason else ''}")
+        why = reason.partition("\n")[0][:_TOLD]
+        tell(f"{step.title}: {said}{f': {why}' if why else ''}")
         return said
 
     for step, wanted in ((steps[-1], Answer.BAD), (steps[0], Answer.GOOD)):
