@@ -24,7 +24,7 @@ from harness.text import printable
 
 _DAY = 24 * 3600.0
 _INTROSPECT = "Print what its kernel has in mind of PCI functions, drivers and blocked tasks, instead of a prompt."
-_PYTHON = "Give a Python prompt that has machine, guest, pf and the devices by name, instead of a shell."
+_PYTHON = "Give a Python prompt that has machine, guest, pf and the devices by name; or run what standard input has."
 _PROFILE = "The machine to start; see `harness profiles`."
 _SCRIPT = "/run/iov-harness-stdin"
 """Where standard input lies in the guest as a script: dropbear takes no command longer than 9000 bytes."""
@@ -49,6 +49,8 @@ def shell(
     """Start a guest and give a prompt in it; the machine ends with the prompt."""
     if as_json and not introspect:
         raise UsageError("--json goes with --introspect")
+    if python and command:
+        raise UsageError("--python takes its program from standard input: harness shell PROFILE --python < FILE.py")
     if not dry_run:
         _check_free(ssh_port)
     store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel, profile_dir=profile_dir)
@@ -68,6 +70,8 @@ def shell(
     with starter.running(machine_spec, record.folder_for(run, f"shell-{profile}"), ssh_port=ssh_port) as machine:
         if introspect:
             raise typer.Exit(_run_and_look(machine, command, as_json=as_json))
+        if python and not sys.stdin.isatty():
+            raise typer.Exit(_run_python(machine))
         raise typer.Exit(
             _work(machine, command) if command or not sys.stdin.isatty() else _prompt(machine, python=python)
         )
@@ -95,6 +99,12 @@ def _work(machine: Machine, command: list[str] | None) -> int:
         return _run(machine, command)
     machine.guest.put(sys.stdin.buffer.read(), _SCRIPT, mode=0o700)
     return _run(machine, ["sh", _SCRIPT])
+
+
+def _run_python(machine: Machine) -> int:
+    """Run the Python program that comes in on standard input."""
+    with _reports_told(machine):
+        return Exit.OK if live.run_python(machine, sys.stdin.read()) else Exit.ERROR
 
 
 def _run(machine: Machine, command: list[str]) -> int:

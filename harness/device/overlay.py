@@ -45,6 +45,7 @@ _KNOWN = {
 """Extended capabilities whose registers have names."""
 _ITS_OWN = 0xFFFFFFFF
 """What iov-overlay takes for no routing ID (`NONE` in iov-overlay.c)."""
+_LAST_ROUTING_ID = 0xFFFF
 _NOBODY = Identity(0, 0)
 """The header's registers are wanted for their names and places."""
 
@@ -104,11 +105,15 @@ class Overlay:
     ) -> Rule:  # fmt: skip
         """Have the guest see `value` from `at` on, or those bits of it that `mask` has.
 
-        `when`: only while the function's own registers hold this. Raises `ValueError` for `times` 0, and what QEMU says
-        of a rule that cannot be.
+        `when`: only while the function's own registers hold this. Raises `ValueError` for what no rule can be, and what
+        QEMU says of one that cannot be here.
         """
         if times is not None and times < 1:
             raise ValueError(f"times={times}: a rule is in force at least once, or always (None)")
+        if writes not in (DROP, KEEP, PASS):
+            raise ValueError(f"writes={writes!r}: what becomes of a write is {DROP!r}, {KEEP!r} or {PASS!r}")
+        if mask is not None and len(mask) != len(value):
+            raise ValueError(f"a mask of {len(mask)} bytes for a value of {len(value)}: they are of one length")
         plain: dict[str, Any] = {"at": at, "value": list(value), "writes": writes, "after": after, "times": times or 0}
         if mask is not None:
             plain["mask"] = list(mask)
@@ -128,7 +133,12 @@ class Overlay:
         return self._with(Rule(self, {"capability": header, "value": list(body(capability)), **place}))
 
     def answer_at(self, routing_id: int | None) -> None:
-        """Have the function answer at a routing ID of its root complex, on any bus, instead of its own (None)."""
+        """Have the function answer at a routing ID of its root complex, on any bus, instead of its own (None).
+
+        Raises `ValueError` for what is none.
+        """
+        if routing_id is not None and not 0 <= routing_id <= _LAST_ROUTING_ID:
+            raise ValueError(f"routing ID {routing_id:#x}: it is bus << 8 | device << 3 | function, of 16 bits")
         self._set("routing-id", _ITS_OWN if routing_id is None else routing_id)
 
     def clear(self) -> None:
@@ -162,7 +172,7 @@ class Overlay:
         wanted, mask = bytearray(length), bytearray(length)
         for register, value in places:
             place = slice(register.offset - start, register.end - start)
-            wanted[place] = value.to_bytes(register.size, "little")
+            wanted[place] = _bytes(register, value)
             mask[place] = b"\xff" * register.size
         return {"at": start, "value": list(wanted), "mask": list(mask)}
 
@@ -195,10 +205,13 @@ class Config:
         rule.end()
 
     def show(self, name: str, value: int, *, mask: int | None = None, **how: Any) -> Rule:
-        """Have the guest see a value in a register, in place of what was shown for it; `how` as `Overlay.show`."""
+        """Have the guest see a value in a register, in place of what was shown for it; `how` as `Overlay.show`.
+
+        Raises `KeyError` for a register that is not there, `ValueError` for a value or a mask that does not fit.
+        """
         register = self.register(name)
-        bits = None if mask is None else mask.to_bytes(register.size, "little")
-        return self._overlay.show(register.offset, value.to_bytes(register.size, "little"), mask=bits, name=name, **how)
+        bits = None if mask is None else _bytes(register, mask)
+        return self._overlay.show(register.offset, _bytes(register, value), mask=bits, name=name, **how)
 
     def find(self, id_: int) -> int:
         """Give where the function itself has an extended capability; raises `LookupError`."""
@@ -268,6 +281,12 @@ def body(capability: Capability) -> bytes:
         start = register.offset - capability.header_size
         held[start : start + register.size] = register.value.to_bytes(register.size, "little")
     return bytes(held)
+
+
+def _bytes(register: Register, value: int) -> bytes:
+    if not 0 <= value < 1 << 8 * register.size:
+        raise ValueError(f"{register.name} has {8 * register.size} bits, which do not hold {value:#x}")
+    return value.to_bytes(register.size, "little")
 
 
 def _touches(entry: Entry, offset: int | None) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import code
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 
 from harness.guest import terminal
@@ -42,11 +43,13 @@ def names(machine: Machine) -> Mapping[str, object]:
     """Give the names of the Python prompt: what the fixtures of a test are called, too."""
     given: dict[str, object] = {
         "machine": machine, "guest": machine.guest, "qmp": machine.qmp, "devices": machine.devices,
-        "overlay": machine.overlay, "introspect": machine.introspect,
+        "introspect": machine.introspect,
     }  # fmt: skip
     if machine.loss is None:
         pfs = machine.pfs
         given |= {"pfs": pfs, "pf": pfs[0] if pfs else None}
+        if machine.spec.parts.qemu.has_overlay and machine.spec.profile.pfs:
+            given["overlay"] = machine.overlay(machine.spec.profile.pfs[0])
     if len(machine.devices) == 1:
         given["device"] = next(iter(machine.devices.values()))
     return given
@@ -57,6 +60,16 @@ def python(machine: Machine) -> None:
     known = dict(names(machine))
     banner = f"{', '.join(sorted(known))} are at hand. Ctrl-D ends it."
     code.interact(banner=banner, local=known, exitmsg="")
+
+
+def run_python(machine: Machine, program: str) -> bool:
+    """Run a Python program that has the machine's objects by name; tells whether it ended well, else its traceback."""
+    try:
+        exec(compile(program, "<standard input>", "exec"), dict(names(machine)))  # noqa: S102 - the user's own
+    except Exception:  # noqa: BLE001 - theirs, too
+        traceback.print_exc()
+        return False
+    return True
 
 
 def pause(machine: Machine, tell: Callable[[str], None]) -> None:

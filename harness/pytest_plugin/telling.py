@@ -48,6 +48,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     records = [*dict.fromkeys(report.__dict__[RECORD] for report in bad if RECORD in report.__dict__)]
     for name in records[:AGAIN]:
         terminalreporter.write_line(f"again: {repeated_by(directory / name)}")
+    if len(records) > AGAIN:
+        terminalreporter.write_line(
+            f"and so on, {len(records) - AGAIN} more: harness repro and a folder of the records"
+        )
 
 
 def is_test(path: Path) -> bool:

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
 from harness.errors import CouldNotRun
 from harness.text import printable
+
+_ONLY_WITH = re.compile(r"^Only-with: (?P<file>\S+): (?P<text>.+)$", re.MULTILINE)
 
 
 def apply_series(tree: Path, folder: Path) -> None:
@@ -19,10 +22,25 @@ def apply_series(tree: Path, folder: Path) -> None:
 
 
 def apply_ours(tree: Path, folder: Path) -> None:
-    """Apply the patches in `folder`, but those whose change the tree has already; raises `CouldNotRun`."""
+    """Apply the patches in `folder` that the tree lacks; raises `CouldNotRun`.
+
+    A patch whose change is there already is passed over; so is one with a line `Only-with: FILE: TEXT` where that file
+    has no such text: what the patch mends is not in this version.
+    """
     for file in sorted(folder.glob("*.patch")):
-        if _run(tree, file, "--dry-run", "--reverse", "--force").returncode != 0:
+        if _is_for(tree, file) and _run(tree, file, "--dry-run", "--reverse", "--force").returncode != 0:
             _patch(tree, file)
+
+
+def _is_for(tree: Path, file: Path) -> bool:
+    head, _, _ = file.read_text(encoding="utf-8").partition("\n---\n")
+    wanted = _ONLY_WITH.search(head)
+    if wanted is None:
+        return True
+    try:
+        return wanted["text"] in (tree / wanted["file"]).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return False
 
 
 def _patch(tree: Path, file: Path) -> None:

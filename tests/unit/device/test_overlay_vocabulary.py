@@ -96,9 +96,20 @@ def test_a_register_that_is_none_is_named_with_those_that_there_are(overlay: Ove
 
 
 def test_a_value_that_does_not_fit_is_refused(object_: Object, overlay: Overlay) -> None:
-    with pytest.raises(OverflowError):
-        overlay.config["sriov_total_vfs"] = 0x10000
+    for value in (0x10000, -1):
+        with pytest.raises(ValueError, match="sriov_total_vfs has 16 bits, which do not hold"):
+            overlay.config["sriov_total_vfs"] = value
+    with pytest.raises(ValueError, match="a mask of 1 bytes for a value of 2"):
+        overlay.show(0, b"ab", mask=b"\xff")
+    with pytest.raises(ValueError, match="writes='ignore': what becomes of a write is 'drop', 'keep' or 'pass'"):
+        overlay.show(0, b"ab", writes="ignore")
     assert object_.rules == []
+
+
+@pytest.mark.parametrize("routing_id", [-1, 0x10000])
+def test_what_is_no_routing_id_is_refused(overlay: Overlay, routing_id: int) -> None:
+    with pytest.raises(ValueError, match=r"routing ID .*, of 16 bits"):
+        overlay.answer_at(routing_id)
 
 
 def test_a_capability_is_added_with_its_registers(object_: Object, overlay: Overlay) -> None:

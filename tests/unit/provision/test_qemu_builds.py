@@ -181,6 +181,18 @@ def test_a_change_of_ours_is_made_once(tree: Path, tmp_path: Path) -> None:
 
 
 @needs_patch
+@pytest.mark.parametrize(
+    ("only", "then"), [("hw/one.c: old", "new"), ("hw/one.c: other", "old"), ("hw/two.c: old", "old")]
+)
+def test_a_change_is_only_for_trees_with_what_it_mends(tree: Path, tmp_path: Path, only: str, then: str) -> None:
+    put(tree / "hw" / "one.c", "first\nold\nlast\n")
+    folder = tmp_path / "ours"
+    put(folder / "0001-change.patch", f"SPDX\nOnly-with: {only}\n\nWhy.\n---\n{CHANGE}")
+    patches.apply_ours(tree, folder)
+    assert (tree / "hw" / "one.c").read_text() == f"first\n{then}\nlast\n"
+
+
+@needs_patch
 def test_a_change_that_does_not_fit_is_named(tree: Path, tmp_path: Path) -> None:
     put(tree / "hw" / "one.c", "quite\nanother\nfile\n")
     folder = tmp_path / "ours"
