@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.config import BUILT_QEMUS
 from harness.errors import CouldNotRun, UsageError
 from harness.provision import distribution
 from harness.provision.apt import AptRoot
@@ -19,6 +20,7 @@ from harness.provision.distribution import PACKAGE, PROGRAM, SUITE
 from harness.provision.qbuild import build
 
 _OVERLAY = "iov-overlay"
+_BUILT = ", ".join(map(str, BUILT_QEMUS))
 _ASK_TIMEOUT = 30.0
 """Seconds for one QEMU to say what it has: it takes about 0.05 s, a loaded machine may be a hundred times slower."""
 
@@ -62,7 +64,9 @@ def ask(path: Path, required: Requirements, origin: str) -> Qemu:
     """
     path = path.absolute()  # a bare name would be looked up in PATH
     if shutil.which(path) is None:
-        raise UsageError(f"QEMU {path}: no such program; give the path of a {PROGRAM} binary")
+        raise UsageError(
+            f"QEMU {path}: no such program; give the path of a {PROGRAM} binary, or one of our own builds: {_BUILT}"
+        )
     command = [str(path), "-machine", "none", "-nodefaults", "-display", "none", "-qmp", "stdio"]
     devices = sorted(required)
     questions: list[dict[str, Any]] = [{"execute": "qmp_capabilities"}, {"execute": "query-version"}]

@@ -67,7 +67,8 @@ def own(folder: Path) -> Source:
     tree = folder.absolute()
     lacking = [name for name in _TOP if not (tree / name).exists()]
     if lacking:
-        what = "no such folder" if not tree.is_dir() else f"no QEMU's source: it has no {lacking[0]}"
+        nothing = "not a folder" if tree.exists() else "no such folder"
+        what = f"no QEMU's source: it has no {lacking[0]}" if tree.is_dir() else nothing
         raise UsageError(f"--qemu-source {folder}: {what}; give the top folder of a tree")
     unfetched = [name for name in _SUBPROJECTS if not (tree / "subprojects" / name / "meson.build").exists()]
     if unfetched:

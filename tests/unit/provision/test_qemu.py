@@ -100,7 +100,9 @@ def test_a_qemu_that_dies_while_it_is_asked_lacks_the_rest(tmp_path: Path) -> No
 def test_what_is_no_program_is_refused(tmp_path: Path, name: str) -> None:
     put(tmp_path / "file", "text\n")
     (tmp_path / "folder").mkdir()
-    assert refusal(tmp_path / name) == f": no such program; give the path of a {PROGRAM} binary"
+    builds = "overlay, overlay-sanitized"
+    said = f": no such program; give the path of a {PROGRAM} binary, or one of our own builds: {builds}"
+    assert refusal(tmp_path / name) == said
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,8 @@ def test_a_folder_that_is_no_qemus_is_refused(tree: Path, lacking: str, says: st
         source.own(tree)
     with pytest.raises(UsageError, match="no such folder"):
         source.own(tree / "nowhere")
+    with pytest.raises(UsageError, match="not a folder"):
+        source.own(tree / "meson.build")
 
 
 def test_a_clone_without_its_subprojects_is_told_how_to_get_them(tree: Path) -> None:
