@@ -107,6 +107,19 @@ def test_fails_by_a_dead_qemu(machine: Machine, guest: Guest) -> None:
     guest.run("true")
 
 
+@pytest.fixture
+def tidied(guest: Guest) -> Iterator[None]:
+    """Use the guest once more when the test is over, whatever became of it."""
+    yield
+    guest.run("true")
+
+
+@pytest.mark.usefixtures("tidied")
+def test_fails_once_by_a_dead_qemu_that_its_teardown_finds_gone(machine: Machine, guest: Guest) -> None:
+    os.kill(machine.process.pid, signal.SIGKILL)
+    guest.run("true")
+
+
 def test_fails_by_a_qemu_that_dies_unnoticed(machine: Machine) -> None:
     os.kill(machine.process.pid, signal.SIGKILL)
     machine.process.wait(Deadline(10, "QEMU's end"))

@@ -30,6 +30,7 @@ EXPECTED = {
     "fails_without_its_declared_report": ("FAIL", "the kernel did not report warn"),
     "fails_by_a_panic": ("FAIL", "Kernel panic - not syncing: sysrq triggered crash"),
     "fails_by_a_dead_qemu": ("FAIL", "QEMU ended, killed by SIGKILL"),
+    "fails_once_by_a_dead_qemu_that_its_teardown_finds_gone": ("FAIL", "QEMU ended, killed by SIGKILL"),
     "fails_by_a_qemu_that_dies_unnoticed": ("FAIL", "QEMU ended, killed by SIGKILL"),
     "fails_by_a_hang_in_the_guest": ("FAIL", "`sleep 1000`: nothing within 0.5 s"),
     "fails_by_a_hang_in_the_guest_that_the_test_does_not_bound": ("FAIL", "still waited for the guest after 45 s"),
@@ -125,8 +126,15 @@ def test_a_panic_is_a_failure_with_its_text_in_every_report(
 def test_failed_tests_are_told_with_what_runs_them_again(run: Mapping[str, Any]) -> None:
     told = re.findall(r"^again: harness repro (\S+)$", run["said"], re.MULTILINE)
     assert len(told) == 5
+    assert "\nand so on, " in run["said"]
     for folder in told:
         assert json.loads((run["cwd"] / folder / "outcome.json").read_text())["outcome"] in {"FAIL", "ERROR", "MISS"}
+
+
+def test_a_case_is_told_once(run: Mapping[str, Any]) -> None:
+    told = re.findall(r"^(?:FAIL|ERROR|MISS) (\S+)", run["said"], re.MULTILINE)
+    assert len(told) > 20
+    assert [one for one in told if told.count(one) > 1] == []
 
 
 def test_every_case_has_its_run_record(run: Mapping[str, Any]) -> None:
