@@ -72,7 +72,7 @@ siov: $(READY)  ## tests of SIOV in the kernel, in guests with 7.3-siov
 overlay: qemu  ## tests that overlay configuration space, on the QEMU that can
 	@$(BUILD_TOOLS)
 	$(BIN)/python -m pytest tests/device --qemu overlay --junitxml=$(REPORTS)/device-overlay.xml
-	$(BIN)/harness test $(addprefix tests/guest/harness/,test_guest_clock.py test_moving_bars.py) $(sort $(wildcard tests/guest/*/test_overlaid_*.py)) --qemu overlay --kernel $(if $(SIOV),7.3-siov,$(KERNEL)) -n $(JOBS) --junit $(REPORTS)/overlay.xml
+	$(BIN)/harness test $(addprefix tests/guest/harness/,test_guest_clock.py test_moving_bars.py test_prompts.py) $(sort $(wildcard tests/guest/*/test_overlaid_*.py)) --qemu overlay --kernel $(if $(SIOV),7.3-siov,$(KERNEL)) -n $(JOBS) --junit $(REPORTS)/overlay.xml
 
 # The wheel, installed into a venv of its own outside the checkout, runs one guest test from what it carries.
 wheel: $(READY)  ## a test from the wheel, installed elsewhere

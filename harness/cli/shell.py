@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Annotated
@@ -49,8 +50,8 @@ def shell(
     """Start a guest and give a prompt in it; the machine ends with the prompt."""
     if as_json and not introspect:
         raise UsageError("--json goes with --introspect")
-    if python and command:
-        raise UsageError("--python takes its program from standard input: harness shell PROFILE --python < FILE.py")
+    if python and (command or introspect):
+        raise UsageError("--python takes its program from standard input, alone: harness shell PROFILE --python < FILE")
     if not dry_run:
         _check_free(ssh_port)
     store = flags.store(kernel=kernel, modules=modules, qemu=qemu, accel=accel, profile_dir=profile_dir)
@@ -102,9 +103,14 @@ def _work(machine: Machine, command: list[str] | None) -> int:
 
 
 def _run_python(machine: Machine) -> int:
-    """Run the Python program that comes in on standard input."""
+    """Run the Python program that comes in on standard input; what it asserts is a verdict."""
     with _reports_told(machine):
-        return Exit.OK if live.run_python(machine, sys.stdin.read()) else Exit.ERROR
+        try:
+            live.run_python(machine, sys.stdin.buffer.read())
+        except AssertionError:
+            traceback.print_exc()
+            return Exit.FAIL
+    return Exit.OK
 
 
 def _run(machine: Machine, command: list[str]) -> int:

@@ -126,7 +126,7 @@ def _validated(
             shutil.rmtree(state, ignore_errors=True)
         with record.told(state.parent):
             state.mkdir(parents=True, exist_ok=True)
-        record.is_latest(state)
+        record.point_latest_to(state)
         read = steps.read(store.cache, source, series, base, state)
         if read.note:
             output.console(stderr=True).print(f"note: {read.note}")

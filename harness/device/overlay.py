@@ -110,6 +110,8 @@ class Overlay:
         """
         if times is not None and times < 1:
             raise ValueError(f"times={times}: a rule is in force at least once, or always (None)")
+        if at < 0 or not value:
+            raise ValueError(f"{len(value)} bytes at {at}: a rule is for bytes of configuration space")
         if writes not in (DROP, KEEP, PASS):
             raise ValueError(f"writes={writes!r}: what becomes of a write is {DROP!r}, {KEEP!r} or {PASS!r}")
         if mask is not None and len(mask) != len(value):
@@ -135,7 +137,7 @@ class Overlay:
     def answer_at(self, routing_id: int | None) -> None:
         """Have the function answer at a routing ID of its root complex, on any bus, instead of its own (None).
 
-        Raises `ValueError` for what is none.
+        Raises `ValueError` for what is no routing ID.
         """
         if routing_id is not None and not 0 <= routing_id <= _LAST_ROUTING_ID:
             raise ValueError(f"routing ID {routing_id:#x}: it is bus << 8 | device << 3 | function, of 16 bits")
@@ -239,7 +241,8 @@ class Faults:
 
     def wrong_value(self, offset: int, value: int, length: int, *, times: int | None = FOREVER, after: int = 0) -> Rule:
         """Answer reads of the `length` bytes at `offset` with `value`, whatever they hold; writes are done."""
-        return self._overlay.show(offset, value.to_bytes(length, "little"), writes=PASS, times=times, after=after)
+        wrong = _bytes(Register(f"what is at {offset:#x}", offset, length), value)
+        return self._overlay.show(offset, wrong, writes=PASS, times=times, after=after)
 
 
 @dataclass

@@ -6,7 +6,6 @@ from __future__ import annotations
 import code
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 
 from harness.guest import terminal
@@ -40,7 +39,10 @@ def _gdb(machine: Machine) -> str:
 
 
 def names(machine: Machine) -> Mapping[str, object]:
-    """Give the names of the Python prompt: what the fixtures of a test are called, too."""
+    """Give the names of the Python prompt: what the fixtures of a test are called, too.
+
+    The overlay among them lies over the first PF from then on, and shows nothing until it is told to.
+    """
     given: dict[str, object] = {
         "machine": machine, "guest": machine.guest, "qmp": machine.qmp, "devices": machine.devices,
         "introspect": machine.introspect,
@@ -62,14 +64,10 @@ def python(machine: Machine) -> None:
     code.interact(banner=banner, local=known, exitmsg="")
 
 
-def run_python(machine: Machine, program: str) -> bool:
-    """Run a Python program that has the machine's objects by name; tells whether it ended well, else its traceback."""
-    try:
-        exec(compile(program, "<standard input>", "exec"), dict(names(machine)))  # noqa: S102 - the user's own
-    except Exception:  # noqa: BLE001 - theirs, too
-        traceback.print_exc()
-        return False
-    return True
+def run_python(machine: Machine, program: bytes) -> None:
+    """Run a Python program that has the machine's objects by name; raises what it raises."""
+    code = compile(program, "<standard input>", "exec", dont_inherit=True)
+    exec(code, {"__name__": "__main__", **names(machine)})  # noqa: S102 - the user's own
 
 
 def pause(machine: Machine, tell: Callable[[str], None]) -> None:

@@ -40,12 +40,12 @@ def make_run(run: Path) -> Path:
         except FileExistsError:
             return run
     if run.parent == paths.output() / "runs":  # a place of the caller's own choice is not ours to put links into
-        is_latest(run)
+        point_latest_to(run)
     return run
 
 
-def is_latest(folder: Path) -> None:
-    """Point `latest`, beside a folder, to it."""
+def point_latest_to(folder: Path) -> None:
+    """Have the link `latest` beside a folder lead to it."""
     with contextlib.suppress(OSError):  # two that start at once: either is the latest
         draft = folder.with_name(f".latest-{os.getpid()}")
         draft.symlink_to(folder.name)

@@ -49,9 +49,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for name in records[:AGAIN]:
         terminalreporter.write_line(f"again: {repeated_by(directory / name)}")
     if len(records) > AGAIN:
-        terminalreporter.write_line(
-            f"and so on, {len(records) - AGAIN} more: harness repro and a folder of the records"
-        )
+        terminalreporter.write_line(f"{len(records) - AGAIN} more, too: harness repro {paths.shown(directory)}/TEST")
 
 
 def is_test(path: Path) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A run as KCIDB has it, schema 5.3 (kcidb_io): a checkout, its build, and a test for each of ours.
 
-A validation adds what has no run: the builds that failed, and the kernels that did not boot.
+A validation adds builds without a run, which failed or were only to be compiled, and `boot` of a kernel that did not.
 
 Its words are ours but for KNOWN, which is a FAIL with what is known about it.
 """
@@ -36,7 +36,7 @@ def render(runs: Sequence[Run], validations: Sequence[Validation] = ()) -> dict[
                     checkouts.append(_checkout(name, step.title))
                     builds.append(_build(name, step, built))
             if step.boot:
-                tests.append(_boot(next(iter(named)), step))
+                tests.append(_boot(f"{validation.name}-{step.number:03}-{step.boot_config}", step))
     for run in runs:
         name = f"{ORIGIN}:{run.name}"
         checkouts.append(_checkout(run.name, _origin(run)))
@@ -55,7 +55,7 @@ def _checkout(name: str, comment: str) -> dict[str, Any]:
 
 
 def _build(name: str, step: StepResult, built: Built) -> dict[str, Any]:
-    """Give a build of a step that has no run: it failed, was only to be compiled, or did not boot."""
+    """Give a build of a step that has no run."""
     made = {
         "id": f"{ORIGIN}:{name}", "checkout_id": f"{ORIGIN}:{name}", "origin": ORIGIN, "config_name": built.config,
         "status": "FAIL" if built.error else "PASS", "comment": f"{step.title}: {step.headline}",

@@ -11,14 +11,16 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from harness.errors import UsageError
-from harness.outcome import OUTCOME_FILE, Exit
+from harness.outcome import OUTCOME_FILE, Exit, Outcome
 from harness.report.run import STEPS, Run
 from harness.report.text import WIDTH, Reply
-from harness.text import printable
+from harness.text import clipped, printable
 
 FILE = "validation.json"
 LEDGER = "ledger.sqlite"
 """What is noted while a validation goes on, beside."""
+_LONGEST = 20_000
+"""Characters told of a patch at most: what a kernel says has no bound."""
 _TOLD = 20
 """Things of one kind told of a patch; the others are counted."""
 
@@ -61,6 +63,8 @@ class StepResult(BaseModel):
     """Files that the patch touches and no build compiled."""
     boot: str = ""
     """Why a kernel of this step does not boot, where one does not."""
+    boot_config: str = ""
+    """The configuration of that kernel."""
     console: list[str] = Field(default_factory=list)
     """What the kernel says while it boots, at level warning or above, and did not say before the patch."""
     changes: list[Changed] = Field(default_factory=list)
@@ -91,8 +95,15 @@ class StepResult(BaseModel):
 
     @property
     def told(self) -> str:
-        """All that is to be said of it beside its headline, line by line."""
-        return printable("\n".join(_step(self)))
+        """What is to be said of it beside its headline, line by line; of a very long text, beginning and end."""
+        return clipped(printable("\n".join(_step(self))), _LONGEST)
+
+    @property
+    def outcome(self) -> Outcome:
+        """FAIL for a patch that is bad; ERROR for what nothing can be said of, or against: the base is bad itself."""
+        if self.is_bad:
+            return Outcome.FAIL if self.number else Outcome.ERROR
+        return Outcome.ERROR if self.untold or any(one.kind == "lost" for one in self.changes) else Outcome.PASS
 
     @property
     def headline(self) -> str:
@@ -140,10 +151,10 @@ class Validation(BaseModel):
     @property
     def code(self) -> Exit:
         """A patch that is bad first; then what could not be told."""
-        if any(step.is_bad for step in self.steps[1:]):
+        outcomes = {step.outcome for step in self.steps}
+        if Outcome.FAIL in outcomes:
             return Exit.FAIL
-        untold = any(step.untold or any(one.kind == "lost" for one in step.changes) for step in self.steps)
-        return Exit.ERROR if untold or self.steps[0].is_bad else Exit.OK
+        return Exit.ERROR if Outcome.ERROR in outcomes else Exit.OK
 
     def save(self, folder: Path) -> None:
         """Write it, whole or not at all."""
@@ -201,7 +212,7 @@ def _step(step: StepResult) -> Iterator[str]:
         yield from _some(f"new warning ({built.config}): {text}" for text in built.warnings)
     yield from _some(f"not built: {file}" for file in step.unseen)
     if step.boot:
-        yield from _wrapped(f"does not boot: {step.boot}")
+        yield from _wrapped(f"does not boot ({step.boot_config}): {step.boot}")
     yield from _some(f"new on the console: {line}" for line in step.console)
     for title, tests in step.pending.items():
         yield from _wrapped(f"{_count(len(tests), 'test')} that could not run before: failing until [{title}]")

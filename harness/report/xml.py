@@ -18,7 +18,7 @@ _COUNTS = {"failure": "failures", "error": "errors", "skipped": "skipped"}
 
 
 def render(runs: Sequence[Run], validations: Sequence[Validation] = ()) -> str:
-    """Give the document: a suite for each validation, with a case for each patch, and one for each run."""
+    """Give the document: a suite for each validation, with a case for each step, and one for each run."""
     root = ET.Element("testsuites", name="iov-harness")
     for one in validations:
         root.append(_patches(one))
@@ -43,7 +43,7 @@ def _suite(run: Run) -> ET.Element:
 
 
 def _patches(validation: Validation) -> ET.Element:
-    """Give a suite in which a case is a patch: whether it builds, boots, and breaks nothing."""
+    """Give a suite in which a case is the base or a patch: whether it builds, boots, and breaks nothing."""
     suite = ET.Element(
         "testsuite", name=printable(validation.series), tests=str(len(validation.steps)),
         time=f"{validation.seconds:.3f}",
@@ -52,8 +52,8 @@ def _patches(validation: Validation) -> ET.Element:
         case = ET.SubElement(
             suite, "testcase", classname="patches", name=printable(step.title), time=f"{step.seconds:.3f}"
         )
-        if step.is_bad or step.untold:
-            result = ET.SubElement(case, "failure" if step.is_bad else "error", message=printable(step.headline))
+        if step.outcome in junit.TAGS:
+            result = ET.SubElement(case, junit.TAGS[step.outcome], message=printable(step.headline))
             result.text = step.told
     return _counted(suite)
 

@@ -11,9 +11,8 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.machine.parts import Store
@@ -60,17 +59,26 @@ def validate(store: Store, order: Order, state: Path, tell: Callable[[str], None
 
 @dataclass
 class _Compared:
-    """What a step has changed, and the cells that are asked again for it, by their turn: without and with the patch."""
+    """What a step has changed, and what that is held against."""
 
+    step: Step
+    target: Target
+    references: Mapping[str, Step]
+    """The step that each test is held against."""
     changes: list[Change]
-    cells: dict[int, tuple[list[Cell], list[Cell]]] = field(default_factory=dict)
-    inherits: dict[str, Change | None] = field(default_factory=dict)
-    """The change of the step that a test is held against, where that changed, too: it is asked about there."""
+    inherits: dict[str, Change]
+    """The change of that step, of tests that changed there, too: they are asked about there."""
 
-    def asks(self, change: Change, turn: int) -> bool:
+    def asks_before(self, change: Change, turn: int) -> bool:
         """Tell whether the kernel before is to be asked about a test for this step's sake."""
-        inherited = self.inherits[change.test]
+        inherited = self.inherits.get(change.test)
         return change.asks_before(turn) and not (inherited is not None and inherited.asks_after(turn))
+
+    def inherit(self) -> None:
+        """Take over what the kernels before said when they were asked for their own sake."""
+        for one in self.changes:
+            if one.test in self.inherits:
+                one.before |= self.inherits[one.test].after
 
 
 class _Campaign:
@@ -122,11 +130,12 @@ class _Campaign:
             for cell, trouble in self._grid.troubles.items()
             if cell.kernel in kernels
         ]
+        dead = [(name, why) for (number, name), why in self._dead.items() if number == step.number and why]
         return StepResult(
             number=step.number, title=step.title,
             builds=[self._builds.of(step, target) for target in self._order.targets],
             unseen=self._builds.unseen(step),
-            boot=next((why for (number, _), why in self._dead.items() if number == step.number and why), ""),
+            boot=dead[0][1] if dead else "", boot_config=dead[0][0] if dead else "",
             console=sorted({line for one in booting for line in self._new_lines.get((step.number, one.name), ())}),
             changes=sorted(changed, key=lambda one: (_KINDS.index(Kind(one.kind)), one.test)),
             counts={str(outcome): counts[outcome] for outcome in Outcome if counts[outcome]},
@@ -177,37 +186,45 @@ class _Campaign:
         return (self._grid.cell(step, target, test) for test in (BOOT, *self._order.tests))
 
     def _compared(self, earlier: Sequence[Step], step: Step, target: Target) -> _Compared:
-        """Note what a step has changed, and which cells have to say whether that is certain."""
+        """Note what a step has changed."""
         references = self._references(earlier, step, target)
         found = changes.changed(
             {test: self._tested(one, target)[test].verdict for test, one in references.items()},
             {test: one.verdict for test, one in self._tested(step, target).items()},
         )
         self._changes[step.number, target.name] = found
-        asked = _Compared(found)
-        for one in found:
-            then_changed = self._changes.get((references[one.test].number, target.name), ())
-            asked.inherits[one.test] = next((each for each in then_changed if each.test == one.test), None)
-        for turn in range(1, changes.TURNS + 1):
-            then: list[Cell] = []
-            for reference in {*references.values()}:
-                tests = [one.test for one in found if references[one.test] is reference and asked.asks(one, turn)]
-                then += self._asked_again(tests, reference, target, turn)
-            now = self._asked_again([one.test for one in found if one.asks_after(turn)], step, target, turn)
-            asked.cells[turn] = (then, now)
-        return asked
+        told = {one.test: self._changes.get((references[one.test].number, target.name), ()) for one in found}
+        inherits = {test: each for test, then in told.items() for each in then if each.test == test}
+        return _Compared(step, target, references, found, inherits)
 
-    def _ask_again(self, asked: Sequence[_Compared]) -> None:
-        """Run all that is to be asked again at once, and note what was said, of each step after those before it."""
-        count = sum(len(one.changes) for one in asked)
-        cells = [cell for one in asked for pair in one.cells.values() for cell in chain(*pair)]
-        self._grid.run(cells, f"{count} changed, asked {changes.TURNS} times more")
-        for one in asked:
-            for turn, (then, now) in one.cells.items():
-                changes.add(one.changes, turn, self._grid.verdicts(then), self._grid.verdicts(now))
-            for each in one.changes:
-                inherited = one.inherits[each.test]
-                each.before |= inherited.after if inherited is not None else {}
+    def _ask_again(self, compared: Sequence[_Compared]) -> None:
+        """Ask again about all that has changed, on all kernels at once; then about what the one before was lost on."""
+        turns = range(1, changes.TURNS + 1)
+        count = sum(len(one.changes) for one in compared)
+        asked = [(one, turn, *self._asked(one, turn)) for one in compared for turn in turns]
+        self._grid.run(
+            (cell for _, _, then, now in asked for cell in (*then, *now)),
+            f"{count} changed, asked {changes.TURNS} times more",
+        )
+        for one, turn, then, now in asked:
+            changes.add(one.changes, turn, self._grid.verdicts(then), self._grid.verdicts(now))
+        for one in compared:
+            one.inherit()
+            one.inherits.clear()
+            left = [(turn, self._asked(one, turn)[0]) for turn in turns]
+            self._grid.run((cell for _, then in left for cell in then), f"{one.step.title}: asked again")
+            for turn, then in left:
+                changes.add(one.changes, turn, self._grid.verdicts(then), {})
+
+    def _asked(self, one: _Compared, turn: int) -> tuple[list[Cell], list[Cell]]:
+        """Give the cells that a turn asks for a step's sake: on kernels before it, and on its own."""
+        then: list[Cell] = []
+        for reference in {*one.references.values()}:
+            its = [each for each in one.changes if one.references[each.test] is reference]
+            tests = [each.test for each in its if one.asks_before(each, turn)]
+            then += self._asked_again(tests, reference, one.target, turn)
+        tests = [each.test for each in one.changes if each.asks_after(turn)]
+        return then, self._asked_again(tests, one.step, one.target, turn)
 
     def _references(self, earlier: Sequence[Step], step: Step, target: Target) -> dict[str, Step]:
         """Give what each test is held against: the step before, or where it could not run there, when it last could."""
@@ -248,9 +265,10 @@ class _Campaign:
         new = [self._console(step, target) for _, step, target in compared]
         for turn in range(changes.TURNS + 1):
             talking = [(number, *one) for number, one in enumerate(compared) if new[number]]
-            pairs = [(one, target) for _, before, step, target in talking for one in (before, step)]
-            asked = [self._grid.cell(*one, BOOT, turn=turn) for one in pairs]
-            self._grid.run(asked, f"{len(talking)} kernels say more, booted again ({turn} of {changes.TURNS})")
+            if turn:
+                pairs = [(one, target) for _, before, step, target in talking for one in (before, step)]
+                asked = [self._grid.cell(*one, BOOT, turn=turn) for one in pairs]
+                self._grid.run(asked, f"{len(talking)} kernels say more, booted again ({turn} of {changes.TURNS})")
             for number, before, step, target in talking:
                 then, now = (self._console(one, target, turn) for one in (before, step))
                 still = now or new[number]  # or it did not boot now, which is told elsewhere

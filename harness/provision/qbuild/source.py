@@ -104,7 +104,8 @@ def _left_out(tree: Path) -> set[str]:
 
     At the top alone: berkeley-softfloat-3 has a folder `build` that is source.
     """
-    return {name.name for name in tree.iterdir() if name.name in (".git", "build") or (name / "meson-private").exists()}
+    there = tree.iterdir()
+    return {one.name for one in there if one.name in (".git", "build") or (one / "meson-private").exists()}
 
 
 def _stamps(tree: Path) -> list[tuple[str, int, int]]:

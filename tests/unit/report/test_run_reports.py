@@ -14,11 +14,11 @@ import kcidb_io
 import pytest
 
 from harness.errors import UsageError
-from harness.outcome import Outcome, Verdict
+from harness.outcome import Exit, Outcome, Verdict
 from harness.report import html, kcidb, text, validation, xml
 from harness.report.run import Run
 from harness.report.text import Reply
-from harness.report.validation import Built, StepResult, Validation
+from harness.report.validation import Built, Changed, StepResult, Validation
 
 PANIC = "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b"
 HOSTILE = "</script><script>alert(1)</script> \x1b]0;owned\x07 <b>&amp;"
@@ -191,17 +191,23 @@ def test_a_test_that_one_run_lacks_is_an_empty_cell(run: Run, tmp_path: Path) ->
 
 @pytest.fixture
 def validated(tmp_path: Path) -> Validation:
-    """Three patches: one is well, one does not build, one boots no more; only the first was tested."""
+    """Patches: one is well, one does not build, one boots no more, of two nothing, or not enough, is known."""
     folder = tmp_path / "a-series-0123"
     recorded(folder / "steps" / "001-siov", 0, Outcome.PASS)
+    recorded(folder / "steps" / "003-siov", 0, Outcome.FAIL, PANIC)
+    lost = Changed(test="t", config="siov", kind="lost", reason="it did not run", rates="", before=["PASS"], after=[])
     Validation(
         series="v3.mbox", source="debian:7.3",
         steps=[
             StepResult(number=0, title="base", builds=[Built(config="siov")]),
             StepResult(number=1, title="1: A", builds=[Built(config="siov")], counts={"PASS": 1}),
             StepResult(number=2, title="2: B", builds=[Built(config="siov", error="iov.c:7: </script> is no C")]),
-            StepResult(number=3, title="3: C", builds=[Built(config="siov")], boot=PANIC),
+            StepResult(
+                number=3, title="3: C", builds=[Built(config="base"), Built(config="siov")], boot=PANIC,
+                boot_config="siov",
+            ),
             StepResult(number=4, title="4: D", builds=[Built(config="siov")], untold=["test_x.py (siov): no room"]),
+            StepResult(number=5, title="5: E", builds=[Built(config="siov")], changes=[lost]),
         ],
     ).save(folder)  # fmt: skip
     return Validation.load(folder)
@@ -209,15 +215,16 @@ def validated(tmp_path: Path) -> Validation:
 
 def test_junit_tells_a_patch_that_has_no_tests(validated: Validation) -> None:
     root = ET.fromstring(xml.render(validation.runs(validated.folder), [validated]))  # noqa: S314 - just made
-    patches, tested = root.findall("testsuite")
+    patches, tested, _ = root.findall("testsuite")
     assert {name: patches.get(name) for name in ("tests", "failures", "errors")} == {
-        "tests": "5", "failures": "2", "errors": "1",
+        "tests": "6", "failures": "2", "errors": "2",
     }  # fmt: skip
     said = {case.get("name"): [(one.tag, one.get("message")) for one in case] for case in patches}
     assert said["1: A"] == []
     assert said["2: B"] == [("failure", "does not build (siov)")]
-    assert said["3: C"] == [("failure", "builds, does not boot")]
+    assert said["3: C"] == [("failure", "builds (2 configurations), does not boot")]
     assert said["4: D"] == [("error", "builds")]
+    assert said["5: E"] == [("error", "builds, 1 lost test")]
     assert "is no C" in "".join(patches.itertext())
     assert tested.get("tests") == "1"
 
@@ -226,7 +233,7 @@ def test_kcidb_has_the_builds_and_boots_that_failed(validated: Validation) -> No
     made = kcidb.render(validation.runs(validated.folder), [validated])
     kcidb_io.schema.LATEST.validate(json.loads(json.dumps(made)))
     builds = {one["id"].removeprefix("iov_harness:a-series-0123-"): one for one in made["builds"]}
-    assert sorted(builds) == ["000-siov", "001-siov", "002-siov", "003-siov", "004-siov"]
+    assert sorted(builds) == ["000-siov", "001-siov", "002-siov", "003-base", "003-siov", "004-siov", "005-siov"]
     assert [name for name, one in builds.items() if one["status"] == "FAIL"] == ["002-siov"]
     assert "is no C" in builds["002-siov"]["log_excerpt"]
     boot = next(one for one in made["tests"] if one["path"] == "boot")
@@ -240,8 +247,21 @@ def test_the_page_says_of_every_patch_what_became_of_it(validated: Validation) -
     assert '<span class="PASS">1: A</span> builds, boots, breaks nothing' in page
     assert '<span class="FAIL">2: B</span> does not build (siov)' in page
     assert "iov.c:7: &lt;/script&gt; is no C" in page
-    assert '<span class="FAIL">3: C</span> builds, does not boot' in page
+    assert '<span class="FAIL">3: C</span> builds (2 configurations), does not boot' in page
     assert '<span class="ERROR">4: D</span>' in page
+    assert '<span class="ERROR">5: E</span>' in page
+
+
+def test_what_is_red_in_a_report_is_so_in_the_exit_code(validated: Validation) -> None:
+    for left, code in ((validated.steps, Exit.FAIL), (validated.steps[4:], Exit.ERROR), (validated.steps[:2], Exit.OK)):
+        assert validated.model_copy(update={"steps": left}).code is code
+    base = StepResult(number=0, title="base", builds=[Built(config="siov", error="no")])
+    assert (base.outcome, Validation(series="s", source="t", steps=[base]).code) == (Outcome.ERROR, Exit.ERROR)
+
+
+def test_a_kernel_that_never_stops_talking_does_not_fill_the_page() -> None:
+    step = StepResult(number=1, title="1: A", builds=[Built(config="siov")], console=["x" * 1_000_000])
+    assert len(step.told) < 25_000
 
 
 def test_a_validation_that_is_not_over_says_so(validated: Validation) -> None:

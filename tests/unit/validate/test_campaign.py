@@ -217,6 +217,22 @@ def test_a_test_is_held_against_when_it_could_last_run(
     assert [[change.kind for change in one.changes] for one in found.steps[1:]] == kinds
 
 
+def test_an_answer_that_was_lost_on_the_step_before_is_asked_for_once_more(
+    lab: Lab, validated: Callable[..., Validation]
+) -> None:
+    times: list[Asked] = []
+
+    def says(one: Asked) -> Outcome | str:
+        times.append(one)
+        if one.kernel == 1 and one.turn == 2 and times.count(one) == 1:
+            return "no room"
+        return F if one.kernel == 1 and one.test == f"{TESTS[0]}::test_a" else P
+
+    lab.says = says
+    found = validated()
+    assert [[one.kind for one in step.changes] for step in found.steps] == [[], ["lost"], ["fixed"]]
+
+
 def test_tests_that_can_run_with_a_patch_and_pass_are_counted(lab: Lab, validated: Callable[..., Validation]) -> None:
     lab.says = lambda one: S if one.kernel == 0 and one.test == f"{TESTS[0]}::test_a" else P
     found = validated()
@@ -260,7 +276,7 @@ def test_a_kernel_that_does_not_boot_is_asked_nothing_more(lab: Lab, validated: 
     found = validated()
     assert found.code is Exit.FAIL
     assert found.steps[1].headline == "builds, does not boot"
-    assert "does not boot: reason FAIL" in validation.render(found)
+    assert "does not boot (base): reason FAIL" in validation.render(found)
     assert [(cell.tests[0], cell.turn) for cell in lab.ran if "-1-" in cell.kernel] == [(BOOT, 0), (BOOT, 1)]
     assert not found.steps[2].changes  # it is held against the base
 
