@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,10 +21,12 @@ class Ledger:
         """Raises `CouldNotRun` for a file that is none, or cannot be written."""
         self._path = path
         try:
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("pragma journal_mode = wal")
-            self._db.execute("pragma synchronous = full")
-            self._db.execute(_SCHEMA)
+            with ExitStack() as stack:
+                self._db = stack.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
+                self._db.execute("pragma journal_mode = wal")
+                self._db.execute("pragma synchronous = full")
+                self._db.execute(_SCHEMA)
+                stack.pop_all()  # it stays open until this leaves its block
         except sqlite3.Error as error:
             raise CouldNotRun(f"{path}: {error}; --fresh begins anew") from error
 

@@ -14,6 +14,8 @@ from commandline import Terminal, fake_kernel, fake_qemu, program
 
 EXTENDS = '{% extends "bases/q35.j2" %}{% block plugged %}'
 
+NO_QEMU = "; give the path of a qemu-system-x86_64 binary, or one of our own builds: overlay, overlay-sanitized"
+
 
 @pytest.fixture
 def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Terminal:
@@ -51,10 +53,7 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
         ),
         ("shell minimal --modules .", "--modules goes with a kernel given by path; 'debian-6.12' is a name"),
         ("shell minimal --kernel ./nowhere", "nowhere: No such file or directory; expected a bzImage or a vmlinux"),
-        (
-            "shell minimal --qemu nowhere",
-            "; give the path of a qemu-system-x86_64 binary",
-        ),
+        ("shell minimal --qemu nowhere", NO_QEMU),
         ("test nowhere", "nowhere: no such test file or folder, here or among the harness's own tests"),
         ("test tests/guest/nowhere.py::test_x", "tests/guest/nowhere.py::test_x: no such test file or folder"),
         ("test -n many", "-n many: write a number of workers, or auto"),
@@ -188,7 +187,7 @@ def test_a_folder_without_modules_is_refused(terminal: Terminal, there: bool) ->
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("", "; give the path of a qemu-system-x86_64 binary"),
+        ("", NO_QEMU),
         ("exit 1", "is no qemu-system-x86_64 that runs here: exit code 1, it said: nothing"),
         ("echo one >&2; echo two >&2; exit 3", "exit code 3, it said: one"),
         ("printf '\\033[2Jgone\\n' >&2", "it said: gone"),
