@@ -71,6 +71,14 @@ def test_a_guest_whose_ssh_is_dead_can_be_looked_into(guest: Guest, introspectio
     assert introspection.functions()
 
 
+def is_torn(line: str, log: Sequence[str]) -> bool:
+    """Tell whether a line is one's beginning and another's end: a CPU that is stopped leaves the rest unsent."""
+    return any(
+        any(one.startswith(line[:place]) for one in log) and any(one.endswith(line[place:]) for one in log)
+        for place in range(len(line) + 1)
+    )
+
+
 def keep_asking(guest: Guest) -> None:
     """Ask until no answer comes: the signal is on its way."""
     while True:
@@ -93,14 +101,6 @@ def test_a_guest_that_has_panicked_can_be_looked_into(
     other = [line for line in stamped if line not in log]
     assert len(other) <= 1, other
     assert all(is_torn(line, log) for line in other)
-
-
-def is_torn(line: str, log: Sequence[str]) -> bool:
-    """Tell whether a line is the beginning of one and the end of another: a CPU that is stopped leaves its own unsent."""
-    return any(
-        any(one.startswith(line[:place]) for one in log) and any(one.endswith(line[place:]) for one in log)
-        for place in range(len(line) + 1)
-    )
     assert introspection.functions() == before
 
 
