@@ -14,7 +14,7 @@ CHANGES = 600
 COMMAND, MEMORY_AND_MASTER = 0x04, 0x6
 SLEEPERS = 4
 SLEEPER = "echo >> /run/slept-$0; while usleep 200; do echo >> /run/slept-$0; done > /dev/null 2>&1 < /dev/null &"
-"""Adds a byte to a file whenever it has slept. Whoever sleeps so briefly has the local APIC's timer written, at an address behind all BARs."""
+"""Adds a byte to a file whenever it has slept: so briefly that the local APIC's timer is written, behind all BARs."""
 
 
 @pytest.mark.machine("igb-sriov")
