@@ -88,10 +88,7 @@ def pytest_runtest_makereport(
         report.longrepr = words(call.excinfo.value)
     case = Case.of(item)
     verdict = _phase(case, call, report)
-    if verdict.outcome in _BAD and (verdict.outcome, verdict.reason) in [
-        (one.outcome, one.reason) for one in case.phases
-    ]:
-        # A teardown met what the test had met, such as a QEMU that is gone: that is one failure, told once.
+    if _is_told(case, verdict):
         verdict = verdict.model_copy(update={"outcome": Outcome.PASS, "stage": "", "reason": "", "detail": ""})
         report.outcome, report.longrepr = "passed", None
     case.phases.append(verdict)
@@ -194,6 +191,12 @@ def _phase(case: Case, call: pytest.CallInfo[None], report: pytest.TestReport) -
         test=case.item.nodeid, outcome=outcome, reason=reason_of(reason), stage=stage or "", started=call.start,
         seconds=call.duration, phase=call.when, detail=detail_of(report.longreprtext),
     )  # fmt: skip
+
+
+def _is_told(case: Case, verdict: Verdict) -> bool:
+    """Tell whether a phase met what one before it had met, such as a QEMU that is gone: one failure, told once."""
+    bad = [(one.outcome, one.reason) for one in case.phases if one.outcome in _BAD]
+    return (verdict.outcome, verdict.reason) in bad
 
 
 def _foretells(bug: KnownBug, error: BaseException, besides: BaseException | None) -> bool:

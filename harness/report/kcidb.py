@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.outcome import Outcome
 from harness.report.run import Result, Run
-from harness.report.validation import Built, StepResult, Validation
+from harness.report.validation import Built, StepResult, Validation, folder_name
 from harness.text import printable
 
 ORIGIN = "iov_harness"
@@ -30,23 +30,22 @@ def render(runs: Sequence[Run], validations: Sequence[Validation] = ()) -> dict[
     tested = {run.name for run in runs}
     for validation in validations:
         for step in validation.steps:
-            named = {f"{validation.name}-{step.number:03}-{one.config}": one for one in step.builds}
-            for name, built in named.items():
+            for built in step.builds:
+                name = f"{validation.name}-{folder_name(step.number, built.config)}"
                 if name not in tested:
                     checkouts.append(_checkout(name, step.title))
-                    builds.append(_build(name, step, built))
-            if step.boot:
-                tests.append(_boot(f"{validation.name}-{step.number:03}-{step.boot_config}", step))
+                    builds.append(_built(name, step, built))
+                if step.boot and built.config == step.boot_config:
+                    tests.append(_boot(name, step))
     for run in runs:
-        name = f"{ORIGIN}:{run.name}"
         checkouts.append(_checkout(run.name, _origin(run)))
         builds.append(
-            {
-                "id": name, "checkout_id": name, "origin": ORIGIN, "architecture": "x86_64", "config_name": run.kernel,
-                "status": "PASS", "comment": _origin(run), "misc": dict(run.machine),
-            }
+            _build(
+                run.name, architecture="x86_64", config_name=run.kernel, status="PASS", comment=_origin(run),
+                misc=dict(run.machine),
+            )
         )  # fmt: skip
-        tests += [_test(name, number, one) for number, one in enumerate(run.results)]
+        tests += [_test(f"{ORIGIN}:{run.name}", number, one) for number, one in enumerate(run.results)]
     return {"version": {"major": 5, "minor": 3}, "checkouts": checkouts, "builds": builds, "tests": tests}
 
 
@@ -54,14 +53,18 @@ def _checkout(name: str, comment: str) -> dict[str, Any]:
     return {"id": f"{ORIGIN}:{name}", "origin": ORIGIN, "valid": True, "comment": comment}
 
 
-def _build(name: str, step: StepResult, built: Built) -> dict[str, Any]:
+def _build(name: str, **more: Any) -> dict[str, Any]:
+    """Give the build of a checkout, which has its name."""
+    return {"id": f"{ORIGIN}:{name}", "checkout_id": f"{ORIGIN}:{name}", "origin": ORIGIN, **more}
+
+
+def _built(name: str, step: StepResult, built: Built) -> dict[str, Any]:
     """Give a build of a step that has no run."""
-    made = {
-        "id": f"{ORIGIN}:{name}", "checkout_id": f"{ORIGIN}:{name}", "origin": ORIGIN, "config_name": built.config,
-        "status": "FAIL" if built.error else "PASS", "comment": f"{step.title}: {step.headline}",
-        "duration": built.seconds,
-    }  # fmt: skip
-    return {**made, "log_excerpt": printable(built.error)[-_EXCERPT:]} if built.error else made
+    excerpt = {"log_excerpt": printable(built.error)[-_EXCERPT:]} if built.error else {}
+    return _build(
+        name, config_name=built.config, status="FAIL" if built.error else "PASS",
+        comment=f"{step.title}: {step.headline}", duration=built.seconds, **excerpt,
+    )  # fmt: skip
 
 
 def _boot(build: str, step: StepResult) -> dict[str, Any]:

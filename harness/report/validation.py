@@ -177,6 +177,11 @@ class Validation(BaseModel):
             raise UsageError(f"{folder / FILE} is no record of this version: {what}") from error
 
 
+def folder_name(number: int, config: str) -> str:
+    """Give the name of the folder with the run of a step on one of its kernels, in STEPS."""
+    return f"{number:03}-{config}"
+
+
 def is_one(folder: Path) -> bool:
     """Tell whether a folder holds a validation, and not a run."""
     return (folder / FILE).is_file() or (folder / LEDGER).is_file()

@@ -52,9 +52,7 @@ def _patches(validation: Validation) -> ET.Element:
         case = ET.SubElement(
             suite, "testcase", classname="patches", name=printable(step.title), time=f"{step.seconds:.3f}"
         )
-        if step.outcome in junit.TAGS:
-            result = ET.SubElement(case, junit.TAGS[step.outcome], message=printable(step.headline))
-            result.text = step.told
+        _add_result(case, step.outcome, step.headline, step.told)
     return _counted(suite)
 
 
@@ -71,10 +69,14 @@ def _case(verdict: Verdict) -> ET.Element:
     machine = verdict.machine
     properties = {"outcome": verdict.outcome, "stage": verdict.stage, "rows": " ".join(verdict.rows)}
     _properties(case, {**properties, **{name: machine.get(name) for name in ("kernel", "qemu", "profile")}})
-    if verdict.outcome in _TAGS:
-        result = ET.SubElement(case, _TAGS[verdict.outcome], message=printable(verdict.reason))
-        result.text = printable(verdict.detail)
+    _add_result(case, verdict.outcome, verdict.reason, verdict.detail)
     return case
+
+
+def _add_result(case: ET.Element, outcome: Outcome, message: str, text: str) -> None:
+    if outcome in _TAGS:
+        result = ET.SubElement(case, _TAGS[outcome], message=printable(message))
+        result.text = printable(text)
 
 
 def _properties(of: ET.Element, values: Mapping[str, object]) -> None:

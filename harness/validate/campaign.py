@@ -18,7 +18,7 @@ from pathlib import Path
 from harness.machine.parts import Store
 from harness.outcome import Outcome
 from harness.report.run import STEPS, Result
-from harness.report.validation import LEDGER, Changed, StepResult, Validation
+from harness.report.validation import LEDGER, Changed, StepResult, Validation, folder_name
 from harness.text import decoded
 from harness.validate import changes, cluster
 from harness.validate.builds import Builds
@@ -88,7 +88,7 @@ class _Campaign:
         self._order, self._builds, self._grid = order, builds, grid
         self._dead: dict[tuple[int, str], str] = {}
         self._said: dict[tuple[int, str], dict[str, Result]] = {}
-        self._changes: dict[tuple[int, str], list[Change]] = {}
+        self._changes: dict[tuple[int, str], dict[str, Change]] = {}
         self._new_lines: dict[tuple[int, str], list[str]] = {}
 
     def run(self) -> None:
@@ -121,7 +121,7 @@ class _Campaign:
         changed = [
             self._told(one, step, target)
             for target in booting
-            for one in self._changes.get((step.number, target.name), ())
+            for one in self._changes.get((step.number, target.name), {}).values()
         ]
         untold = [f"{one.test}: {one.outcome}: {one.reason}" for one in verdicts if one.outcome in _UNTOLD]
         kernels = {self._builds.of(step, target).kernel: target.name for target in self._order.targets}
@@ -130,12 +130,13 @@ class _Campaign:
             for cell, trouble in self._grid.troubles.items()
             if cell.kernel in kernels
         ]
-        dead = [(name, why) for (number, name), why in self._dead.items() if number == step.number and why]
+        dead = ((name, why) for (number, name), why in self._dead.items() if number == step.number and why)
+        boot_config, boot = next(dead, ("", ""))
         return StepResult(
             number=step.number, title=step.title,
             builds=[self._builds.of(step, target) for target in self._order.targets],
             unseen=self._builds.unseen(step),
-            boot=dead[0][1] if dead else "", boot_config=dead[0][0] if dead else "",
+            boot=boot, boot_config=boot_config,
             console=sorted({line for one in booting for line in self._new_lines.get((step.number, one.name), ())}),
             changes=sorted(changed, key=lambda one: (_KINDS.index(Kind(one.kind)), one.test)),
             counts={str(outcome): counts[outcome] for outcome in Outcome if counts[outcome]},
@@ -147,7 +148,7 @@ class _Campaign:
         top = state / STEPS
         shutil.rmtree(top, ignore_errors=True)
         for step, target in self._builds.bootable():
-            folder = top / _folder_name(step, target)
+            folder = top / folder_name(step.number, target.name)
             folder.mkdir(parents=True)
             several = len([one for one in self._order.targets if one.boots]) > 1
             (folder / "title").write_text(f"{step.title}{f' ({target.name})' if several else ''}\n", encoding="utf-8")
@@ -192,9 +193,12 @@ class _Campaign:
             {test: self._tested(one, target)[test].verdict for test, one in references.items()},
             {test: one.verdict for test, one in self._tested(step, target).items()},
         )
-        self._changes[step.number, target.name] = found
-        told = {one.test: self._changes.get((references[one.test].number, target.name), ()) for one in found}
-        inherits = {test: each for test, then in told.items() for each in then if each.test == test}
+        self._changes[step.number, target.name] = {one.test: one for one in found}
+        inherits: dict[str, Change] = {}
+        for one in found:
+            then = self._changes.get((references[one.test].number, target.name), {})
+            if one.test in then:
+                inherits[one.test] = then[one.test]
         return _Compared(step, target, references, found, inherits)
 
     def _ask_again(self, compared: Sequence[_Compared]) -> None:
@@ -247,7 +251,7 @@ class _Campaign:
 
     def _told(self, one: Change, step: Step, target: Target) -> Changed:
         now = self._tested(step, target).get(one.test)
-        record = f"{STEPS}/{_folder_name(step, target)}/{now.folder.name}" if now is not None else ""
+        record = f"{STEPS}/{folder_name(step.number, target.name)}/{now.folder.name}" if now is not None else ""
         return Changed(
             test=one.test, config=target.name, kind=one.kind, reason=one.reason, rates=one.rates, record=record,
             before=[str(one.before[turn]) for turn in sorted(one.before)],
@@ -262,13 +266,15 @@ class _Campaign:
 
     def _compare_consoles(self, compared: Sequence[tuple[Step, Step, Target]]) -> None:
         """Note what each kernel says whenever it boots, and the one before it never does."""
-        new = [self._console(step, target) for _, step, target in compared]
-        for turn in range(changes.TURNS + 1):
+        new: list[dict[str, str]] = []
+        for before, step, target in compared:
+            known = self._console(before, target)
+            new.append({key: line for key, line in self._console(step, target).items() if key not in known})
+        for turn in range(1, changes.TURNS + 1):
             talking = [(number, *one) for number, one in enumerate(compared) if new[number]]
-            if turn:
-                pairs = [(one, target) for _, before, step, target in talking for one in (before, step)]
-                asked = [self._grid.cell(*one, BOOT, turn=turn) for one in pairs]
-                self._grid.run(asked, f"{len(talking)} kernels say more, booted again ({turn} of {changes.TURNS})")
+            pairs = [(one, target) for _, before, step, target in talking for one in (before, step)]
+            asked = [self._grid.cell(*one, BOOT, turn=turn) for one in pairs]
+            self._grid.run(asked, f"{len(talking)} kernels say more, booted again ({turn} of {changes.TURNS})")
             for number, before, step, target in talking:
                 then, now = (self._console(one, target, turn) for one in (before, step))
                 still = now or new[number]  # or it did not boot now, which is told elsewhere
@@ -285,7 +291,3 @@ class _Campaign:
             said = [_STAMP.sub("", line) for line in lines if _STAMP.match(line)]
             found |= {_VARIES.sub("N", line): line for line in said if not line.startswith("iov-harness:")}
         return found
-
-
-def _folder_name(step: Step, target: Target) -> str:
-    return f"{step.number:03}-{target.name}"

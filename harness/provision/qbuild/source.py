@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +42,7 @@ class Source:
         Raises `NotServed` where the mirror has not what it lists, `CouldNotRun`.
         """
         if self.folder is not None:
-            left_out = {str(self.folder): _left_out(self.folder)}
-            shutil.copytree(
-                self.folder, to, symlinks=True, ignore=lambda at, _: left_out.get(at, set()), dirs_exist_ok=True
-            )
+            shutil.copytree(self.folder, to, symlinks=True, ignore=_leaving_out(self.folder), dirs_exist_ok=True)
             return
         assert self.version is not None  # noqa: S101 - it is one or the other
         downloads = to.with_name("downloads")
@@ -99,24 +97,24 @@ def _one(files: list[Path], ending: str) -> Path:
     raise CouldNotRun(f"the source package has no file *{ending}")
 
 
-def _left_out(tree: Path) -> set[str]:
-    """Name what lies at the top of a tree and is no source: git's own, and folders that meson has built in.
+def _leaving_out(tree: Path) -> Callable[[str, list[str]], set[str]]:
+    """Give what names, of a folder in a tree, that which is no source: git's own, and folders that meson has built in.
 
     At the top alone: berkeley-softfloat-3 has a folder `build` that is source.
     """
     there = tree.iterdir()
-    return {one.name for one in there if one.name in (".git", "build") or (one / "meson-private").exists()}
+    left_out = {one.name for one in there if one.name in (".git", "build") or (one / "meson-private").exists()}
+    return lambda at, _: left_out if at == str(tree) else set()
 
 
 def _stamps(tree: Path) -> list[tuple[str, int, int]]:
     """Give name, size and time of every file, which tells whether something has been changed."""
     found = []
+    leaving_out = _leaving_out(tree)
     for at, folders, names in os.walk(tree):
-        left_out = _left_out(tree) if at == str(tree) else set()
+        left_out = leaving_out(at, names)
         folders[:] = [name for name in folders if name not in left_out]
-        for name in names:
-            if name in left_out:
-                continue
+        for name in {*names} - left_out:
             stat = os.lstat(os.path.join(at, name))  # noqa: PTH118 - 20,000 of them
             found.append((os.path.relpath(at, tree) + "/" + name, stat.st_size, stat.st_mtime_ns))
     return sorted(found)
