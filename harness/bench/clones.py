@@ -18,7 +18,6 @@ import psutil
 from harness.errors import CouldNotRun, GuestFailure, HarnessError
 from harness.machine import record
 from harness.machine.checkpoint import Checkpoint
-from harness.machine.machine import Machine
 from harness.machine.spec import Spec
 from harness.machine.start import Starter, make
 from harness.qemu import runtime
@@ -29,10 +28,9 @@ _PSS = re.compile(r"^Pss: +(\d+) kB$", re.MULTILINE)
 def saves(spec: Spec, directory: Path, count: int, timeout: float) -> Iterator[float]:
     """Make a checkpoint `count` times, each of a newly booted machine, and give the seconds of stopping and saving."""
     for _ in range(count):
-        machine = Machine(spec, record.folder_for(directory, "save"))
         with TemporaryDirectory(dir=directory) as folder:
-            make(machine, Checkpoint(Path(folder)), timeout)
-        yield machine.milestones["saved"]
+            made = make(spec, record.folder_for(directory, "save"), Checkpoint(Path(folder)), timeout)
+        yield made["milestones"]["saved"]
 
 
 def starts(starter: Starter, spec: Spec, directory: Path, count: int, *, cold: bool) -> Iterator[float]:

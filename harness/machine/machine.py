@@ -63,11 +63,11 @@ _CommandLine = Callable[[Wiring], tuple[Option, ...]]
 class Machine:
     """A machine that is started once, by `boot`, `boot_base` or `clone`; nothing of it outlives its `close`."""
 
-    def __init__(self, spec: Spec, directory: Path) -> None:
+    def __init__(self, spec: Spec, directory: Path, *, particular: bool = False) -> None:
         loop = the_loop()
         self.spec = spec
         self.directory = directory
-        self.health = Health(self._lost, spec.profile.name)
+        self.health = Health(self._lost, spec.profile.name, particular=particular)
         self.qmp = Monitor(loop, directory / "qmp.jsonl", self.health.on_event)
         self.console = Console(loop, directory / "console.log", self.health.on_line)
         self.session = Session(spec.parts.keys, directory / "ssh.log")

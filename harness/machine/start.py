@@ -6,13 +6,14 @@ from __future__ import annotations
 import functools
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from harness.errors import CouldNotRun, MachineLost, Stage
 from harness.guest import arrival
 from harness.machine import record
+from harness.machine.attempts import brought_up
 from harness.machine.checkpoint import Checkpoint
 from harness.machine.machine import Machine
 from harness.machine.spec import Spec
@@ -26,6 +27,8 @@ _FORMAT = 2
 _KEPT = 16
 """Checkpoints kept, the most recently used ones: each takes about 170 MB, and each new kernel makes some."""
 _SAVE_TIMEOUT = 60.0
+
+_Told = Callable[[Machine], None]
 
 
 class NotToBeCloned(Exception):
@@ -75,12 +78,20 @@ class Starter:
     @contextmanager
     def running(self, spec: Spec, directory: Path, *, cold: bool = False, ssh_port: int = 0) -> Iterator[Machine]:
         """Bring a machine up, give it to the block, and end it; raises as `start`."""
-        machine = Machine(spec, directory)
-        try:
+        with ExitStack() as stack:
+            yield self.started(stack, spec, directory, cold=cold, ssh_port=ssh_port)
+
+    def started(
+        self, stack: ExitStack, spec: Spec, directory: Path, *,
+        cold: bool = False, ssh_port: int = 0, coming_up: _Told = lambda _: None,
+    ) -> Machine:  # fmt: skip
+        """Bring up a machine that ends with the stack; raises as `start`. `coming_up` is told of each attempt."""
+
+        def bring_up(machine: Machine) -> None:
+            coming_up(machine)
             self.start(machine, cold=cold, ssh_port=ssh_port)
-            yield machine
-        finally:
-            machine.close()
+
+        return brought_up(stack, spec, directory, bring_up)
 
     def source(self, spec: Spec) -> Checkpoint | None:
         """Give the checkpoint to clone a machine from; None where it must be booted. Raises as `start`."""
@@ -108,13 +119,15 @@ class Starter:
     def _make(self, spec: Spec, draft: Path) -> Mapping[str, Any]:
         self._cache.keep(_KIND, _KEPT - 1)
         self._check_room(spec)
-        machine = Machine(spec, record.folder_for(self._directory(), f"base-{_name(spec)}"))
-        self.base = machine
+        directory = record.folder_for(self._directory(), f"base-{_name(spec)}")
         try:
             with self._cache.progress.task(f"base machine {_name(spec)}: boot, for a checkpoint"):
-                return make(machine, Checkpoint(draft), self._timeout)
+                return make(spec, directory, Checkpoint(draft), self._timeout, self._boots)
         finally:
             self.base = None
+
+    def _boots(self, base: Machine) -> None:
+        self.base = base
 
     def _check_room(self, spec: Spec) -> None:
         needed = int(spec.parameters["memory"]) << 20
@@ -126,28 +139,36 @@ class Starter:
             )
 
 
-def make(machine: Machine, to: Checkpoint, timeout: float) -> Mapping[str, Any]:
+def make(
+    spec: Spec, directory: Path, to: Checkpoint, timeout: float, coming_up: _Told = lambda _: None
+) -> Mapping[str, Any]:
     """Boot a base machine, save it and end it; gives what is to be known of it. `to` is an empty folder.
 
     Raises `MachineLost`, and `NotToBeCloned` for one of which a clone would not be what a boot is.
     """
-    try:
+
+    def boot(machine: Machine) -> None:
+        coming_up(machine)
+        to.ram.unlink(missing_ok=True)  # another attempt's
         machine.boot_base(to.ram, timeout)
-        sees_plugged = arrival.is_seen(machine.guest)
-        machine.save(to, _SAVE_TIMEOUT)
-    except MachineLost as lost:
-        if machine.milestones:  # it was up
+
+    with ExitStack() as stack:
+        machine = brought_up(stack, spec, directory, boot)
+        try:
+            sees_plugged = arrival.is_seen(machine.guest)
+            machine.save(to, _SAVE_TIMEOUT)
+        except MachineLost as lost:
             lost.add_note("perhaps a device of its cannot be saved: then give the profile hotplug = false")
-        raise
-    finally:
-        machine.close()
+            raise
+    if machine.health.mistimed:
+        raise NotToBeCloned(machine.health.mistimed)
     if machine.console.reports():
         # Perhaps by chance, on a busy host: it would count against every clone that is ever made of it.
         raise NotToBeCloned(f"its kernel reported {machine.console.reports()[0].title}")
     if machine.console.is_cut or machine.console.broken is not None:
         raise NotToBeCloned("its console could not be kept whole")
-    with record.told(machine.directory):
-        said = (machine.directory / "console.log").read_bytes()
+    with record.told(directory):
+        said = (directory / "console.log").read_bytes()
     to.console.write_bytes(said)
     return {**machine.about(), "sees_plugged": sees_plugged}
 

@@ -57,6 +57,10 @@ class Case:
         """Whether its machines are to be booted, not cloned."""
         return self.item.get_closest_marker("cold") is not None
 
+    def boots(self, machine: Machine) -> None:
+        """Note the machine that is coming up."""
+        self.booting = machine
+
     @contextmanager
     def waiting_for(self, what: str) -> Iterator[None]:
         """Hold the time of the block against nobody: the machine waits for `what` to be fetched or built."""

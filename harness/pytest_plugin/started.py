@@ -27,11 +27,8 @@ def started(case: Case, stack: ExitStack, folder: Path, profile: str, parameters
     resolved = found.resolve(parameters)
     run.check(found)
     spec = Spec(found, resolved, run.parts, run.store.library.folders)
-    made = Machine(spec, folder)
-    stack.callback(made.close)
-    case.booting = made
     try:
-        run.starter.start(made, cold=case.cold)
+        made = run.starter.started(stack, spec, folder, cold=case.cold, coming_up=case.boots)
     except MachineLost as lost:
         raise run.reference.judged(lost, spec, cold=case.cold) from None
     case.booting = None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from lab import Fake, Lab
 
-from harness.machine import start
+from harness.machine import attempts
 
 
 @pytest.fixture
@@ -17,7 +17,11 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """Make a place where nothing was started yet."""
     made = Lab(tmp_path)
     (tmp_path / "qemu").touch()
-    monkeypatch.setattr(start, "Machine", lambda spec, directory: Fake(made, spec, directory))
+    monkeypatch.setattr(
+        attempts,
+        "Machine",
+        lambda spec, directory, *, particular=False: Fake(made, spec, directory, particular=particular),
+    )
     yield made
     for cache in made.caches:
         cache.release()

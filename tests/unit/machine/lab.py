@@ -34,10 +34,27 @@ class Fake:
     lab: Lab
     spec: Spec
     directory: Path
+    particular: bool = False
     milestones: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.health = SimpleNamespace(mistimed="")
+        self.closed = False
 
     def boot(self, timeout: float, *, ssh_port: int = 0) -> None:
         self.lab.done.append(("boot", timeout, ssh_port))
+        self._time()
+
+    def _time(self) -> None:
+        """Be one of those whose kernel misjudges its timer, as long as there are to be any."""
+        if self.lab.mistimed == 0:
+            return
+        self.lab.mistimed -= 1
+        self.health.mistimed = "its kernel misjudged"
+        for name in ("argv", "console.log", "qmp.jsonl"):
+            (self.directory / name).write_text(f"mistimed, {self.lab.mistimed} to come\n")
+        if self.particular:
+            raise MachineLost("misjudged", stage=Stage.KERNEL, detail="", complained=False)
 
     def clone(self, source: Checkpoint, timeout: float, *, ssh_port: int = 0) -> None:
         assert source.ram.read_bytes() == RAM
@@ -66,7 +83,9 @@ class Fake:
 
     def boot_base(self, ram: Path, timeout: float) -> None:
         self.lab.done.append(("boot_base", timeout, 0))
-        ram.write_bytes(RAM)
+        with ram.open("xb") as memory:
+            memory.write(RAM)
+        self._time()
         if self.lab.raises is not None:
             raise self.lab.raises
         (self.directory / "console.log").write_bytes(b"Linux\n")
@@ -77,7 +96,9 @@ class Fake:
         to.state.write_bytes(b"state")
 
     def close(self) -> None:
-        self.lab.done.append(("close", 0, 0))
+        if not self.closed:
+            self.lab.done.append(("close", 0, 0))
+        self.closed = True
 
 
 @dataclass
@@ -88,6 +109,7 @@ class Lab:
     raises: BaseException | None = None
     refuses: MachineLost | None = None
     sees_plugged: bool = True
+    mistimed: int = 0
     broken: OSError | None = None
     complaints: tuple[str, ...] = ()
     done: list[tuple[str, float, int]] = field(default_factory=list)

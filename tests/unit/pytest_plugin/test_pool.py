@@ -17,7 +17,6 @@ from harness.errors import GuestFailure, MachineLost, Stage, UsageError
 from harness.guest.reports import ReportKind
 from harness.machine.spec import Spec
 from harness.outcome import Outcome
-from harness.pytest_plugin import started as module
 from harness.pytest_plugin.case import Case
 from harness.pytest_plugin.options import RUN
 from harness.pytest_plugin.started import Pool, started
@@ -72,11 +71,16 @@ class Run:
         if profile.name == "minimal":
             raise UsageError("QEMU lacks something")
 
-    def start(self, machine: Fake, *, cold: bool) -> None:
-        assert machine.closed == 0
+    def started(
+        self, stack: ExitStack, spec: Spec, directory: Path, *, cold: bool, coming_up: Callable[[Fake], None]
+    ) -> Fake:
+        machine = Fake(spec, directory)
+        stack.callback(machine.close)
+        coming_up(machine)
         self.colds.append(cold)
         if self.raises is not None:
             raise self.raises
+        return machine
 
     def judged(self, lost: MachineLost, spec: Spec, *, cold: bool) -> Exception:
         assert (lost, spec.profile.name, cold) == (LOST, "igb-sriov", False)
@@ -84,16 +88,17 @@ class Run:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tmp_path: Path) -> Run:
     """Make a run in which nothing was started yet."""
-    monkeypatch.setattr(module, "Machine", Fake)
     return Run(tmp_path)
 
 
 def case_of(run: Run, *, cold: bool = False) -> Case:
     item = SimpleNamespace(config=SimpleNamespace(stash={RUN: run}), nodeid="tests/guest/test_x.py::test_y[igb]")
     judge = SimpleNamespace(machines=[], complaint=lambda: None)
-    return cast("Case", SimpleNamespace(item=item, judge=judge, cold=cold, booting=None, phases=[]))
+    case = SimpleNamespace(item=item, judge=judge, cold=cold, booting=None, phases=[])
+    case.boots = lambda machine: setattr(case, "booting", machine)
+    return cast("Case", case)
 
 
 def given(pool: Pool, case: Case, profile: str = "igb-sriov", **parameters: Any) -> Fake:
