@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 OUTCOME_FILE = "outcome.json"
-SOURCE_FILE = "test_source.py"
-"""Beside the record of a test that went wrong: the file that it stands in, as it was."""
+SOURCE_FOLDER = "source"
+"""Beside the record of a test that went wrong: the file that it stands in and those around it, as they were."""
 
 
 class Outcome(StrEnum):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.filesize import decimal
 
 from harness import paths
 from harness.cli import flags, output
@@ -87,7 +88,7 @@ def _pack(store: Store, opened: Bundle, local: Kernel | None, to: Path) -> None:
     if not logs.is_relative_to(opened.folder):  # of a machine that several tests shared
         more |= {f"machine/{file.name}": file for file in logs.iterdir() if file.is_file()}
     bundles.pack(opened.folder, more, contents, to)
-    output.console().print(f"{to}: {to.stat().st_size / 1e6:.1f} MB; harness repro {to} runs the test again")
+    output.console().print(f"{to}: {decimal(to.stat().st_size)}; harness repro {to} runs the test again")
 
 
 def _tell(repeated: repetition.Repeated, *, as_json: bool) -> None:

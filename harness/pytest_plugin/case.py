@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,8 @@ from harness.deadline import Deadline
 from harness.judge import Judge
 from harness.machine import evidence, record
 from harness.machine.machine import Machine
-from harness.outcome import SOURCE_FILE, Verdict
+from harness.outcome import SOURCE_FOLDER, Verdict
+from harness.pytest_plugin import sources
 from harness.pytest_plugin.marks import KnownBug, declared, seconds
 from harness.pytest_plugin.options import RUN
 
@@ -88,7 +88,7 @@ class Case:
             return
         self._kept = True
         try:
-            shutil.copy(self.item.path, self.folder / SOURCE_FILE)
+            sources.keep(self.item.path, self.item.config.rootpath, self.folder / SOURCE_FOLDER)
             for machine in self.machines:
                 own = machine.directory.is_relative_to(self.folder)
                 evidence.gather(machine, machine.directory if own else self.folder)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.outcome import SOURCE_FILE, Verdict
+from harness.outcome import SOURCE_FOLDER, Verdict
 from harness.provision.kernel import Kernel, recipes
 from harness.report.against import alike
 from harness.report.bundle import Bundle, Contents
@@ -58,9 +58,9 @@ def plan(bundle: Bundle, root: Path, local: Kernel | None, given: str | None, qe
     machine = bundle.verdict.machine
     if not machine:
         raise UsageError(f"{bundle.verdict.test} used no machine: run it again by harness test")
-    test, of_test = _test(bundle, root)
+    test, options, of_test = _test(bundle, root)
     kernel, of_kernel = (given, []) if given else _kernel(bundle, local)
-    options = ["--qemu", qemu] if qemu else built_qemu(machine)
+    options += ["--qemu", qemu] if qemu else built_qemu(machine)
     options += ["--cold"] if machine.get("start") == "cold" else []
     return Plan(test, kernel, tuple(options), (*of_test, *of_kernel))
 
@@ -83,18 +83,26 @@ def _of(name: str, verdicts: Iterable[Verdict]) -> Verdict | None:
     return next((one for one in verdicts if one.test.partition("::")[2] == name), None)
 
 
-def _test(bundle: Bundle, root: Path) -> tuple[str, list[str]]:
-    """Give the test to run: this checkout's, where it has it, else the bundle's own copy."""
+def _test(bundle: Bundle, root: Path) -> tuple[str, list[str], list[str]]:
+    """Give the test to run, with options: this checkout's, where it has it, else the bundle's own copy; and notes."""
     file, _, node = bundle.verdict.test.partition("::")
-    own = bundle.folder / SOURCE_FILE
-    here = root / file
+    sources = bundle.folder / SOURCE_FOLDER
     is_within = not Path(file).is_absolute() and ".." not in Path(file).parts
-    if is_within and here.is_file():
-        changed = own.is_file() and own.read_bytes() != here.read_bytes()
-        return f"{here}::{node}", [f"{file} is not what it was then: this checkout's is run"] if changed else []
-    if not own.is_file():
+    if is_within and (root / file).is_file():
+        then = {one.relative_to(sources): one for one in sources.rglob("*.py") if one.is_file()}
+        changed = [name for name, one in then.items() if not _is_like(one, root / name)]
+        return (
+            f"{root / file}::{node}",
+            [],
+            [f"{one} is not what it was then: this checkout's is run" for one in changed],
+        )
+    if not is_within or not (sources / file).is_file():
         raise UsageError(f"{file} is not among the tests here, and the bundle has no copy of it")
-    return f"{own}::{node}", []
+    return f"{sources / file}::{node}", ["--rootdir", str(sources)], []
+
+
+def _is_like(one: Path, other: Path) -> bool:
+    return other.is_file() and one.read_bytes() == other.read_bytes()
 
 
 def _kernel(bundle: Bundle, local: Kernel | None) -> tuple[str, list[str]]:

@@ -142,10 +142,11 @@ def test_every_case_has_its_run_record(run: Mapping[str, Any]) -> None:
     (folder,) = Path(run["run"]).glob("*test_passes-*")
     assert {path.name for path in folder.iterdir()} == left
     (folder,) = Path(run["run"]).glob("*test_fails_by_assertion-*")
-    assert {path.name for path in folder.iterdir()} == left | {"test_source.py", "dmesg.txt", "lspci.txt"}
+    assert {path.name for path in folder.iterdir()} == left | {"source", "dmesg.txt", "lspci.txt"}
     assert "Linux version" in (folder / "dmesg.txt").read_text(encoding="utf-8")
     assert "00:00.0" in (folder / "lspci.txt").read_text(encoding="utf-8")
-    assert (folder / "test_source.py").read_bytes() == PROVOKED.read_bytes()
+    (source,) = (folder / "source").rglob(PROVOKED.name)
+    assert source.read_bytes() == PROVOKED.read_bytes()
 
 
 def test_a_guest_that_has_panicked_leaves_what_qemu_knows_of_it(run: Mapping[str, Any]) -> None:

@@ -260,13 +260,14 @@ def test_nonsense_ends_its_own_connection_alone(local: Local, on: Agent) -> None
 
 def test_connections_that_end_leave_no_process(local: Local) -> None:
     deadline = Deadline(20, "the end of what served a connection")
-    while len(before := processes(local.command)) > 2:  # one listens, one may be ready for the next connection
+    at_rest = 2  # one listens, one is, or is about to be, ready for the next connection
+    while len(processes(local.command)) > at_rest:
         deadline.check()
     for _ in range(3):
         other = Agent(local)
         other.call(agent.read("/dev/null")).value()
         other.close()
-    while len(processes(local.command)) > len(before):
+    while len(processes(local.command)) > at_rest:
         deadline.check()
 
 

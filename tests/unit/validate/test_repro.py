@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
-from harness.outcome import SOURCE_FILE, Outcome, Verdict
+from harness.outcome import SOURCE_FOLDER, Outcome, Verdict
 from harness.provision.kernel import Kernel
 from harness.report.bundle import Bundle, Contents
 from harness.validate.repro import Repeated, contents, plan
@@ -28,7 +28,8 @@ def bundle(folder: Path, source: str | None = "then\n", image: bool = False, **m
     folder.mkdir(parents=True, exist_ok=True)
     Verdict(test=f"{FILE}::test_it[igb]", outcome=Outcome.FAIL, reason="r", machine={**MACHINE, **machine}).save(folder)
     if source is not None:
-        (folder / SOURCE_FILE).write_text(source)
+        (folder / SOURCE_FOLDER / FILE).parent.mkdir(parents=True, exist_ok=True)
+        (folder / SOURCE_FOLDER / FILE).write_text(source)
     if image:
         (folder / "bzImage").write_bytes(b"kernel")
         (folder / "bundle.json").write_text(Contents(image="bzImage").model_dump_json(by_alias=True))
@@ -58,9 +59,17 @@ def test_another_state_of_the_test_is_told(tmp_path: Path) -> None:
     assert made.notes == (f"{FILE} is not what it was then: this checkout's is run",)
 
 
+def test_a_helper_that_was_another_or_is_no_more_is_told(tmp_path: Path) -> None:
+    then = bundle(tmp_path / "b")
+    (then.folder / SOURCE_FOLDER / "tests/conftest.py").write_text("then\n")
+    made = plan(then, checkout(tmp_path, "then\n"), kernel(), None, None)
+    assert made.notes == ("tests/conftest.py is not what it was then: this checkout's is run",)
+
+
 def test_a_test_that_is_not_here_comes_from_the_bundle(tmp_path: Path) -> None:
     made = plan(bundle(tmp_path / "b"), checkout(tmp_path, None), kernel(), None, None)
-    assert made.test == f"{tmp_path / 'b' / SOURCE_FILE}::test_it[igb]"
+    sources = tmp_path / "b" / SOURCE_FOLDER
+    assert (made.test, made.options) == (f"{sources / FILE}::test_it[igb]", ("--rootdir", str(sources)))
     with pytest.raises(UsageError, match="is not among the tests here, and the bundle has no copy"):
         plan(bundle(tmp_path / "c", None), tmp_path, kernel(), None, None)
 
@@ -90,7 +99,8 @@ def test_another_kernel_of_the_name_is_told_and_none_refused(tmp_path: Path) -> 
     ],
 )
 def test_the_machine_starts_as_it_did(tmp_path: Path, machine: dict[str, str], qemu: str | None, options: Any) -> None:
-    assert plan(bundle(tmp_path / "b", **machine), tmp_path, kernel(), None, qemu).options == options
+    root = checkout(tmp_path, "then\n")
+    assert plan(bundle(tmp_path / "b", **machine), root, kernel(), None, qemu).options == options
 
 
 def test_a_test_without_a_machine_has_nothing_to_bring(tmp_path: Path) -> None:
@@ -128,8 +138,10 @@ def test_another_machine_than_then_is_told() -> None:
     assert Repeated(before, now).notes == ["qemu was 11.1.3, and is 10.2.2"]
 
 
-def test_a_bundle_names_no_file_outside_of_the_checkout(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["/etc/x.py", "../x.py", "source/../../x.py"])
+def test_a_bundle_names_no_file_outside_of_the_checkout_or_itself(tmp_path: Path, name: str) -> None:
     (tmp_path / "x.py").write_text("")
     made = bundle(tmp_path / "b")
-    made.verdict.test = f"{tmp_path / 'x.py'}::test_it[igb]"
-    assert plan(made, tmp_path, kernel(), None, None).test.startswith(str(tmp_path / "b" / SOURCE_FILE))
+    made.verdict.test = f"{name}::test_it[igb]"
+    with pytest.raises(UsageError, match="is not among the tests here, and the bundle has no copy of it"):
+        plan(made, tmp_path, kernel(), None, None)
