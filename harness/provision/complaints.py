@@ -24,6 +24,19 @@ _PATTERNS = tuple(
     )
 )
 
+_OF_THE_HOST = re.compile(
+    r"^(?:\S.*: (?:No space left on device|Disk quota exceeded|Cannot allocate memory|Input/output error"
+    r"|Read-only file system)|\S+: out of memory allocating \d+ bytes.*"
+    r"|\S+: fatal error: Killed signal terminated program \S+|make\S*: \*\*\* \[.+\] Killed)$",
+    re.MULTILINE,
+)  # errno(3) as strerror(3) says it, libiberty's xmalloc_failed(), gcc's driver and make of a program that was killed
+
+
+def of_host(said: str) -> str:
+    """Give the first complaint about the machine that builds, not about what is built; empty where there is none."""
+    found = _OF_THE_HOST.search(printable(said))
+    return found[0].strip() if found else ""
+
 
 def first(said: str) -> str:
     """Give the first complaint of the kind that tells most; where there is none, the last line."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A run as KCIDB has it, schema 5.3 (kcidb_io): a checkout, its build, and a test for each of ours.
 
-A validation adds builds without a run, which failed or were only to be compiled, and `boot` of a kernel that did not.
+A validation adds checkouts of patches that do not apply, builds without a run, which failed or were only to be
+compiled, and `boot` of a kernel that did not.
 
 Its words are ours but for KNOWN, which is a FAIL with what is known about it.
 """
@@ -32,7 +33,9 @@ def render(runs: Sequence[Run], validations: Sequence[Validation] = ()) -> dict[
         for step in validation.steps:
             for built in step.builds:
                 name = f"{validation.name}-{folder_name(step.number, built.config)}"
-                if name not in tested:
+                if not built.applies:
+                    checkouts.append({**_checkout(name, step.title), "valid": False, **_excerpt(built.error)})
+                elif name not in tested:
                     checkouts.append(_checkout(name, step.title))
                     builds.append(_built(name, step, built))
                 if step.boot and built.config == step.boot_config:
@@ -60,17 +63,20 @@ def _build(name: str, **more: Any) -> dict[str, Any]:
 
 def _built(name: str, step: StepResult, built: Built) -> dict[str, Any]:
     """Give a build of a step that has no run."""
-    excerpt = {"log_excerpt": printable(built.error)[-_EXCERPT:]} if built.error else {}
     return _build(
         name, config_name=built.config, status="FAIL" if built.error else "PASS",
-        comment=f"{step.title}: {step.headline}", duration=built.seconds, **excerpt,
+        comment=f"{step.title}: {step.headline}", duration=built.seconds, **_excerpt(built.error),
     )  # fmt: skip
+
+
+def _excerpt(text: str) -> dict[str, str]:
+    return {"log_excerpt": printable(text)[-_EXCERPT:]} if text else {}
 
 
 def _boot(build: str, step: StepResult) -> dict[str, Any]:
     return {
         "id": f"{ORIGIN}:{build}.boot", "build_id": f"{ORIGIN}:{build}", "origin": ORIGIN, "path": "boot",
-        "status": "FAIL", "comment": step.title, "log_excerpt": printable(step.boot)[-_EXCERPT:],
+        "status": "FAIL", "comment": step.title, **_excerpt(step.boot),
     }  # fmt: skip
 
 

@@ -30,6 +30,7 @@ class Built(BaseModel):
 
     config: str
     error: str = ""
+    applies: bool = True
     kernel: str = ""
     content: str = ""
     warnings: list[str] = Field(default_factory=list)
@@ -109,6 +110,8 @@ class StepResult(BaseModel):
     def headline(self) -> str:
         """The verdict in one line."""
         failed = [one.config for one in self.builds if one.error]
+        if not all(one.applies for one in self.builds):
+            return "does not apply"
         if failed:
             return f"does not build ({', '.join(failed)})"
         words = ["builds" if len(self.builds) == 1 else f"builds ({len(self.builds)} configurations)"]

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from harness.errors import CouldNotRun, UsageError
+from harness.errors import UsageError
 from harness.machine.parts import Store
 from harness.provision.kbuild import build as building
 from harness.provision.kbuild import source
+from harness.provision.kbuild.fragments import WishesDropped
 from harness.provision.kbuild.make import DoesNotBuild
+from harness.provision.kbuild.series import DoesNotApply
 from harness.report.validation import Built
 from harness.validate.ledger import Ledger
 from harness.validate.order import Order, Target
@@ -65,8 +67,8 @@ class Builds:
         warnings: list[str] | None = None if known["error"] else known["warnings"]
         new = [] if before is None or warnings is None else sorted({*warnings} - {*before})
         self._found[step.number, target.name] = Built(
-            config=target.name, error=known["error"], kernel=name, content=known["content"], warnings=new,
-            seconds=known["seconds"],
+            config=target.name, error=known["error"], applies=known.get("applies", True), kernel=name,
+            content=known["content"], warnings=new, seconds=known["seconds"],
         )  # fmt: skip
         return warnings
 
@@ -82,11 +84,14 @@ class Builds:
         started = time.monotonic()
         try:
             about = make(cache, self._store.apt, name, order, jobs=self._order.jobs).about
-        except (DoesNotBuild, CouldNotRun, UsageError) as error:
+        except (DoesNotBuild, WishesDropped, UsageError) as error:
             if step.number == 0 and not isinstance(error, DoesNotBuild):
                 raise  # no patch's fault: a tool is missing, a fragment is wrong
             self._tell(f"{step.title}: {target.name}: {error}")
-            return {"error": str(error), "content": "", "warnings": [], "unseen": [], "seconds": _since(started)}
+            return {
+                "error": str(error), "applies": not isinstance(error, DoesNotApply), "content": "", "warnings": [],
+                "unseen": [], "seconds": _since(started),
+            }  # fmt: skip
         self._tell(f"{step.title}: {target.name}: built in {_since(started):.0f} s")
         if not target.boots:
             cache.release()

@@ -22,6 +22,10 @@ _UNSET = re.compile(r"# CONFIG_(?P<symbol>\w+) is not set")
 _OPTIONAL = re.compile(r"#.*\boptional:")
 
 
+class WishesDropped(CouldNotRun):
+    """The tree's Kconfig does not grant what the fragments wish."""
+
+
 @dataclass(frozen=True)
 class Wish:
     """One line of a fragment; the value is as in a `.config`, `n` for what is not to be set."""
@@ -83,8 +87,8 @@ def text(wishes: Iterable[Wish]) -> str:
 def check(name: str, wishes: Iterable[Wish], config: KernelConfig, kconfig: Kconfig) -> list[str]:
     """Hold the configuration of kernel `name` against what was wished for.
 
-    Gives the optional symbols that this tree does not know. Raises `CouldNotRun` with a line for every other wish that
-    Kconfig dropped, and the reason where it can be found.
+    Gives the optional symbols that this tree does not know. Raises `WishesDropped` with a line for every other wish,
+    and the reason where it can be found.
     """
     dropped = [wish for wish in wishes if not wish.granted(config)]
     skipped = [wish.symbol for wish in dropped if wish.optional and not kconfig.knows(wish.symbol)]
@@ -92,6 +96,6 @@ def check(name: str, wishes: Iterable[Wish], config: KernelConfig, kconfig: Kcon
     if refused:
         lines = [f"{wish}: {reason}" for wish, reason in refused.items()]
         if len(lines) == 1:
-            raise CouldNotRun(f"kernel {name}: Kconfig drops {lines[0]}")
-        raise CouldNotRun(f"kernel {name}: Kconfig drops {len(lines)} wishes:", detail="\n".join(lines))
+            raise WishesDropped(f"kernel {name}: Kconfig drops {lines[0]}")
+        raise WishesDropped(f"kernel {name}: Kconfig drops {len(lines)} wishes:", detail="\n".join(lines))
     return skipped

@@ -41,7 +41,7 @@ class Make:
 
         Gives the number of steps it took.
 
-        Raises `DoesNotBuild`.
+        Raises `DoesNotBuild`, and `CouldNotRun` where the machine that builds is to blame: its disk, its memory.
         """
         words = [f"{name}={value}" for name, value in {**self.variables, **variables}.items()]
         # What a compiler says of an object stands below that object's name: with two jobs, it would below another's.
@@ -59,14 +59,17 @@ class Make:
                     done += 1
                     steps(done)
         if process.returncode != 0:
-            raise DoesNotBuild(f"{self._first_error()} (all of it: {self.log})")
+            raise self._failure()
         return done
 
-    def _first_error(self) -> str:
+    def _failure(self) -> CouldNotRun:
         with self.log.open("rb") as stream:
             stream.seek(max(0, self.log.stat().st_size - _LOG_TAIL))
-            said = stream.read().decode("utf-8", errors="replace")
-        return complaints.first(said.replace(f"{self.tree}/", ""))
+            said = stream.read().decode("utf-8", errors="replace").replace(f"{self.tree}/", "")
+        where = f"(all of it: {self.log})"
+        if host := complaints.of_host(said):
+            return CouldNotRun(f"this machine ended the build: {host} {where}")
+        return DoesNotBuild(f"{complaints.first(said)} {where}")
 
 
 def check_place(folder: Path, what: str) -> None:

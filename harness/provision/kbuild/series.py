@@ -29,6 +29,10 @@ _FAILED = re.compile(r"^error: patch failed: (?P<file>.+):(?P<line>\d+)$", re.MU
 _ERROR = re.compile(r"^(?:error|fatal): (?P<why>.+)$", re.MULTILINE)
 
 
+class DoesNotApply(UsageError):
+    """A patch of a series does not apply to the tree and the patches before it; the text names it."""
+
+
 @dataclass(frozen=True)
 class Patch:
     """One patch: the file that it came in, its subject and its diff."""
@@ -104,7 +108,7 @@ def applied(patches: Sequence[Patch], tree: Path, known: Container[str]) -> Iter
     """Apply the patches, in order, to copies of the files of `tree` that they touch; `known` are the tree's files.
 
     Gives every file that is then there with its copy, and those that are gone with None; the copies last as long as the
-    block. Raises `UsageError` naming the first patch that does not apply, with file and hunk. The tree stays as it is.
+    block. Raises `DoesNotApply` for the first patch that does not, with file and hunk. The tree stays as it is.
     """
     with tempfile.TemporaryDirectory(prefix="iov-harness-") as scratch:
         folder = Path(scratch) / "tree"
@@ -119,7 +123,7 @@ def applied(patches: Sequence[Patch], tree: Path, known: Container[str]) -> Iter
             done = _git("apply", "--whitespace=nowarn", cwd=folder, given=patch.diff)
             if done.returncode != 0:
                 place = _place(patch, done.stderr)
-                raise UsageError(f"patch {number} of {len(patches)}, {patch}, does not apply: {place}")
+                raise DoesNotApply(f"patch {number} of {len(patches)}, {patch}, does not apply: {place}")
         left = {
             str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_symlink() or path.is_file()
         }

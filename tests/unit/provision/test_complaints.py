@@ -118,3 +118,29 @@ from harness.provision import complaints
 )
 def test_the_line_that_tells_most_is_told(said: list[str], told: str) -> None:
     assert complaints.first("\n".join(said)) == told
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{standard input}: fatal error: closing output file: No space left on device",
+        "x86_64-linux-gnu-ld: final link failed: No space left on device",
+        "cc1: out of memory allocating 65536 bytes after a total of 1000000 bytes",
+        "gcc: fatal error: Killed signal terminated program cc1",
+        "make[3]: *** [scripts/Makefile.build:287: drivers/pci/iov.o] Killed",
+    ],
+)
+def test_a_machine_that_can_build_no_more_is_told_from_a_tree_that_does_not_build(line: str) -> None:
+    assert complaints.of_host(f"  CC      a.o\n{line}\nmake: *** [Makefile:248: __sub-make] Error 2\n") == line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "iov.c:3:9: error: expected ';' before 'Killed'",
+        '    3 |  pr_err("cannot write: No space left on device")',
+        "make[3]: *** [scripts/Makefile.build:287: drivers/pci/iov.o] Error 1",
+    ],
+)
+def test_a_tree_that_does_not_build_is_not_the_machines_fault(line: str) -> None:
+    assert complaints.of_host(f"  CC      a.o\n{line}\n") == ""

@@ -241,6 +241,16 @@ def test_kcidb_has_the_builds_and_boots_that_failed(validated: Validation) -> No
     assert boot["build_id"] == builds["003-siov"]["id"]
 
 
+def test_a_patch_that_does_not_apply_is_no_valid_checkout(validated: Validation) -> None:
+    lost = [Built(config="siov", error="patch 6 of 6, e.patch, does not apply: iov.c, hunk 1", applies=False)]
+    validated.steps.append(StepResult(number=6, title="6: F", builds=lost))
+    made = kcidb.render(validation.runs(validated.folder), [validated])
+    kcidb_io.schema.LATEST.validate(json.loads(json.dumps(made)))
+    bad = [one for one in made["checkouts"] if not one["valid"]]
+    assert [(one["id"], one["log_excerpt"]) for one in bad] == [("iov_harness:a-series-0123-006-siov", lost[0].error)]
+    assert [one for one in made["builds"] if one["checkout_id"] == bad[0]["id"]] == []
+
+
 def test_the_page_says_of_every_patch_what_became_of_it(validated: Validation) -> None:
     page = html.render([], [validated])
     assert "<title>iov-harness: v3.mbox</title>" in page

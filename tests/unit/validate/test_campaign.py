@@ -20,6 +20,7 @@ from harness.outcome import Exit, Outcome, Verdict
 from harness.provision.cache import Cache
 from harness.provision.kbuild.make import DoesNotBuild
 from harness.provision.kbuild.order import Order as KernelOrder
+from harness.provision.kbuild.series import DoesNotApply
 from harness.report import validation
 from harness.report.run import Run
 from harness.report.validation import Validation
@@ -55,6 +56,7 @@ class Lab:
     unseen: Mapping[int, list[str]] = field(default_factory=dict)
     broken: frozenset[int] = frozenset()
     inapplicable: frozenset[int] = frozenset()
+    full: frozenset[int] = frozenset()
     content: Mapping[int, str] = field(default_factory=dict)
     console: Mapping[Any, str] = field(default_factory=dict)
     dead: frozenset[int] = frozenset()
@@ -67,7 +69,9 @@ class Lab:
         number = len(order.series)
         self.built.append(name)
         if number in self.inapplicable:
-            raise UsageError("patch 1 does not apply")
+            raise DoesNotApply("patch 1 does not apply")
+        if number in self.full:
+            raise CouldNotRun("cache folder: No space left on device")
         if number in self.broken:
             raise DoesNotBuild("kernel does not build: iov.c:7: error: expected expression")
         about = {
@@ -422,10 +426,23 @@ def test_a_host_in_trouble_is_no_kernel_that_does_not_boot(lab: Lab, validated: 
     assert found.code is Exit.ERROR
 
 
+def test_a_machine_that_cannot_build_is_no_verdict_of_a_patch(lab: Lab, validated: Callable[..., Validation]) -> None:
+    """And once it can, the validation goes on as if nothing had been."""
+    lab.full = frozenset({2})
+    with pytest.raises(CouldNotRun, match="No space left on device"):
+        validated()
+    lab.full = frozenset()
+    built = len(lab.built)
+    found = validated()
+    assert {step.headline for step in found.steps[1:]} == {"builds, boots, breaks nothing"}
+    assert len(set(lab.built[:built]) & set(lab.built[built:])) == 1, "the one that failed"
+
+
 def test_a_patch_that_does_not_apply_is_a_verdict_and_no_end(lab: Lab, validated: Callable[..., Validation]) -> None:
     lab.inapplicable = frozenset({2})
     found = validated()
-    assert found.steps[2].headline == "does not build (base)"
+    assert found.steps[2].headline == "does not apply"
+    assert not found.steps[2].builds[0].applies
     assert found.steps[1].headline == "builds, boots, breaks nothing"
     lab.inapplicable = frozenset({0})
     (lab.folder / "state" / "ledger.sqlite").unlink()

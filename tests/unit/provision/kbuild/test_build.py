@@ -156,6 +156,14 @@ def test_a_tree_that_does_not_compile_is_told_in_one_line_and_leaves_no_kernel(w
     assert list(world.cache.root.glob(f"{build.KIND}/*")) == []
 
 
+def test_a_machine_without_room_is_not_held_against_the_tree(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text("all:\n\t@echo 'ld: final link failed: No space left on device'; false\n")
+    with pytest.raises(CouldNotRun) as caught:
+        Make(tmp_path, tmp_path, {}, tmp_path / "log", {}).run("all")
+    assert not isinstance(caught.value, DoesNotBuild)
+    assert str(caught.value).startswith("this machine ended the build: ld: final link failed: No space left on device")
+
+
 def test_a_kernel_of_that_name_stays_when_the_next_does_not_compile(world: World) -> None:
     before = world.build()
     (world.tree / "drivers/pci/iov.c").write_text("int broken\n")
