@@ -63,11 +63,11 @@ _CommandLine = Callable[[Wiring], tuple[Option, ...]]
 class Machine:
     """A machine that is started once, by `boot`, `boot_base` or `clone`; nothing of it outlives its `close`."""
 
-    def __init__(self, spec: Spec, directory: Path, *, particular: bool = False) -> None:
+    def __init__(self, spec: Spec, directory: Path) -> None:
         loop = the_loop()
         self.spec = spec
         self.directory = directory
-        self.health = Health(self._lost, spec.profile.name, particular=particular)
+        self.health = Health(self._lost, spec.profile.name)
         self.qmp = Monitor(loop, directory / "qmp.jsonl", self.health.on_event)
         self.console = Console(loop, directory / "console.log", self.health.on_line)
         self.session = Session(spec.parts.keys, directory / "ssh.log")
@@ -76,6 +76,7 @@ class Machine:
         self.debug_socket: Path | None = None
         self.start: Literal["cold", "base", "clone"] = "cold"
         self.refuses_checkpoint = False
+        self.boots = 1
         self.milestones: dict[str, float] = {}
         self.devices: dict[str, Device] = {}
         self._folder: Path | None = None
@@ -103,8 +104,10 @@ class Machine:
 
         `milestones` are seconds from the start of QEMU: `ssh`, when the guest had answered its first request, and
         the ids of what was plugged, when the guest's kernel had finished with it. `saved` is how long a save took.
+        `boots` counts those that came to nothing, too (`harness.machine.attempts`), where there were any.
         """
-        return {**self.spec.about(), "start": self.start, "milestones": self.milestones}
+        boots = {"boots": self.boots} if self.boots > 1 else {}
+        return {**self.spec.about(), "start": self.start, "milestones": self.milestones, **boots}
 
     @property
     def age(self) -> float:

@@ -22,13 +22,13 @@ from harness.qemu.options import argv
 from harness.qemu.template import Wiring
 
 _KIND = "checkpoints"
-_FORMAT = 2
+_FORMAT = 3
 """Part of a checkpoint's key: another number makes all that there are be made anew."""
 _KEPT = 16
 """Checkpoints kept, the most recently used ones: each takes about 170 MB, and each new kernel makes some."""
 _SAVE_TIMEOUT = 60.0
 
-_Told = Callable[[Machine], None]
+_ComingUp = Callable[[Machine], None]
 
 
 class NotToBeCloned(Exception):
@@ -79,19 +79,19 @@ class Starter:
     def running(self, spec: Spec, directory: Path, *, cold: bool = False, ssh_port: int = 0) -> Iterator[Machine]:
         """Bring a machine up, give it to the block, and end it; raises as `start`."""
         with ExitStack() as stack:
-            yield self.started(stack, spec, directory, cold=cold, ssh_port=ssh_port)
+            yield self.bring_up(stack, spec, directory, cold=cold, ssh_port=ssh_port)
 
-    def started(
+    def bring_up(
         self, stack: ExitStack, spec: Spec, directory: Path, *,
-        cold: bool = False, ssh_port: int = 0, coming_up: _Told = lambda _: None,
+        cold: bool = False, ssh_port: int = 0, coming_up: _ComingUp = lambda _: None,
     ) -> Machine:  # fmt: skip
         """Bring up a machine that ends with the stack; raises as `start`. `coming_up` is told of each attempt."""
 
-        def bring_up(machine: Machine) -> None:
+        def start(machine: Machine) -> None:
             coming_up(machine)
             self.start(machine, cold=cold, ssh_port=ssh_port)
 
-        return brought_up(stack, spec, directory, bring_up)
+        return brought_up(stack, spec, directory, start)
 
     def source(self, spec: Spec) -> Checkpoint | None:
         """Give the checkpoint to clone a machine from; None where it must be booted. Raises as `start`."""
@@ -140,7 +140,7 @@ class Starter:
 
 
 def make(
-    spec: Spec, directory: Path, to: Checkpoint, timeout: float, coming_up: _Told = lambda _: None
+    spec: Spec, directory: Path, to: Checkpoint, timeout: float, coming_up: _ComingUp = lambda _: None
 ) -> Mapping[str, Any]:
     """Boot a base machine, save it and end it; gives what is to be known of it. `to` is an empty folder.
 
@@ -160,8 +160,6 @@ def make(
         except MachineLost as lost:
             lost.add_note("perhaps a device of its cannot be saved: then give the profile hotplug = false")
             raise
-    if machine.health.mistimed:
-        raise NotToBeCloned(machine.health.mistimed)
     if machine.console.reports():
         # Perhaps by chance, on a busy host: it would count against every clone that is ever made of it.
         raise NotToBeCloned(f"its kernel reported {machine.console.reports()[0].title}")

@@ -7,14 +7,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-_OF_FOLDERS = ("conftest.py", "__init__.py")
+_TESTS = ("test_*.py", "*_test.py")
+"""pytest's own `python_files`."""
 
 
 def keep(file: Path, root: Path, folder: Path) -> None:
     """Copy a test's file into `folder`, and what it may import, each to where it lies below pytest's `root`.
 
-    That is every module of its folder but other tests, and what makes each folder above it one of tests. Data that a
-    test reads is not copied. Raises `OSError`.
+    That is every module, but other tests, of its folder and of those above that have a conftest.py. Data that a test
+    reads is not copied. Raises `OSError`.
     """
     if not file.is_relative_to(root):
         root = file.parent
@@ -26,8 +27,10 @@ def keep(file: Path, root: Path, folder: Path) -> None:
 
 def _written_in(file: Path, root: Path) -> Iterator[Path]:
     yield file
-    yield from (one for one in file.parent.glob("*.py") if not one.name.startswith("test_") and one != file)
-    above = file.parent
-    while above != root:
-        above = above.parent
-        yield from (above / name for name in _OF_FOLDERS if (above / name).is_file())
+    for folder in (file.parent, *file.parent.parents):
+        if folder == file.parent or (folder / "conftest.py").is_file():
+            yield from (one for one in folder.glob("*.py") if not any(map(one.match, _TESTS)))
+        elif (folder / "__init__.py").is_file():
+            yield folder / "__init__.py"
+        if folder == root:
+            return

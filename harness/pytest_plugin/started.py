@@ -28,7 +28,7 @@ def started(case: Case, stack: ExitStack, folder: Path, profile: str, parameters
     run.check(found)
     spec = Spec(found, resolved, run.parts, run.store.library.folders)
     try:
-        made = run.starter.started(stack, spec, folder, cold=case.cold, coming_up=case.boots)
+        made = run.starter.bring_up(stack, spec, folder, cold=case.cold, coming_up=case.boots)
     except MachineLost as lost:
         raise run.reference.judged(lost, spec, cold=case.cold) from None
     case.booting = None

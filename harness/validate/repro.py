@@ -87,22 +87,22 @@ def _test(bundle: Bundle, root: Path) -> tuple[str, list[str], list[str]]:
     """Give the test to run, with options: this checkout's, where it has it, else the bundle's own copy; and notes."""
     file, _, node = bundle.verdict.test.partition("::")
     sources = bundle.folder / SOURCE_FOLDER
+    file = file or next((one.name for one in sorted(sources.glob("test_*.py"))), "")  # of an id without a file
     is_within = not Path(file).is_absolute() and ".." not in Path(file).parts
     if is_within and (root / file).is_file():
-        then = {one.relative_to(sources): one for one in sources.rglob("*.py") if one.is_file()}
-        changed = [name for name, one in then.items() if not _is_like(one, root / name)]
-        return (
-            f"{root / file}::{node}",
-            [],
-            [f"{one} is not what it was then: this checkout's is run" for one in changed],
-        )
+        then = {one.relative_to(sources): one for one in sorted(sources.rglob("*.py")) if one.is_file()}
+        notes = [f"{name} is {how}" for name, one in then.items() if (how := _unlike(one, root / name))]
+        return f"{root / file}::{node}", [], notes
     if not is_within or not (sources / file).is_file():
         raise UsageError(f"{file} is not among the tests here, and the bundle has no copy of it")
     return f"{sources / file}::{node}", ["--rootdir", str(sources)], []
 
 
-def _is_like(one: Path, other: Path) -> bool:
-    return other.is_file() and one.read_bytes() == other.read_bytes()
+def _unlike(one: Path, here: Path) -> str:
+    """Say how a file of this checkout differs from a bundle's; empty where it does not."""
+    if not here.is_file():
+        return "not in this checkout"
+    return "" if one.read_bytes() == here.read_bytes() else "not what it was then: this checkout's is run"
 
 
 def _kernel(bundle: Bundle, local: Kernel | None) -> tuple[str, list[str]]:

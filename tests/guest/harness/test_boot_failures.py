@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import zstandard
 
 from harness import config
 from harness.errors import MachineLost, Stage
-from harness.machine.machine import Machine
+from harness.machine.attempts import brought_up
 from harness.machine.parts import Store
 from harness.machine.spec import Spec
 from harness.provision.image import SetupHeader
@@ -35,13 +36,10 @@ def store() -> Store:
 def test_a_panic_at_boot_is_told_within_two_seconds(store: Store, tmp_path: Path) -> None:
     profile = store.library.get("minimal")
     spec = Spec(profile, profile.resolve({"append": NO_INIT}), store.parts(), store.library.folders)
-    machine = Machine(spec, tmp_path)
-    try:
+    with ExitStack() as stack:
         with pytest.raises(MachineLost) as caught:
-            machine.boot(90)
+            brought_up(stack, spec, tmp_path, lambda machine: machine.boot(90))
         told = time.time()
-    finally:
-        machine.close()
     assert told - (tmp_path / "console.log").stat().st_mtime < 2
     assert caught.value.stage is Stage.KERNEL
     assert PANIC in str(caught.value)

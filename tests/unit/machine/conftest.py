@@ -20,7 +20,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     monkeypatch.setattr(
         attempts,
         "Machine",
-        lambda spec, directory, *, particular=False: Fake(made, spec, directory, particular=particular),
+        lambda spec, directory: Fake(made, spec, directory),
     )
     yield made
     for cache in made.caches:

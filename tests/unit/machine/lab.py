@@ -34,11 +34,11 @@ class Fake:
     lab: Lab
     spec: Spec
     directory: Path
-    particular: bool = False
     milestones: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.health = SimpleNamespace(mistimed="")
+        self.loss = ""
         self.closed = False
 
     def boot(self, timeout: float, *, ssh_port: int = 0) -> None:
@@ -51,10 +51,10 @@ class Fake:
             return
         self.lab.mistimed -= 1
         self.health.mistimed = "its kernel misjudged"
-        for name in ("argv", "console.log", "qmp.jsonl"):
+        self.loss = self.lab.loss or self.health.mistimed
+        for name in ("argv", "console.log", "qmp.jsonl", "device-siov0.jsonl"):
             (self.directory / name).write_text(f"mistimed, {self.lab.mistimed} to come\n")
-        if self.particular:
-            raise MachineLost("misjudged", stage=Stage.KERNEL, detail="", complained=False)
+        raise MachineLost(self.loss, stage=Stage.KERNEL, detail="console", complained=bool(self.lab.complaints))
 
     def clone(self, source: Checkpoint, timeout: float, *, ssh_port: int = 0) -> None:
         assert source.ram.read_bytes() == RAM
@@ -110,6 +110,7 @@ class Lab:
     refuses: MachineLost | None = None
     sees_plugged: bool = True
     mistimed: int = 0
+    loss: str = ""
     broken: OSError | None = None
     complaints: tuple[str, ...] = ()
     done: list[tuple[str, float, int]] = field(default_factory=list)

@@ -8,20 +8,20 @@ from contextlib import ExitStack
 import pytest
 from lab import LOST, MADE, Lab
 
-from harness.errors import MachineLost
+from harness.errors import CouldNotRun, MachineLost, Stage
 from harness.machine.health import mistiming
 from harness.machine.machine import Machine
 
 LINE = "[    0.149160] APIC calibration not consistent with PM-Timer: {}ms instead of 100ms"
 
 
-@pytest.mark.parametrize("window", [-4000, 0, 45, 66, 151, 4294])
-def test_a_timer_that_was_timed_over_quite_another_span_is_misjudged(window: int) -> None:
+@pytest.mark.parametrize("window", [0, 45, 66])
+def test_a_timer_that_was_timed_over_a_short_span_may_be_misjudged(window: int) -> None:
     assert f" over {window} ms instead of 100" in mistiming(LINE.format(window))
 
 
-@pytest.mark.parametrize("window", [67, 98, 150])
-def test_a_timer_that_was_timed_over_nearly_the_span_is_not(window: int) -> None:
+@pytest.mark.parametrize("window", [67, 98, 150, 4687])
+def test_a_timer_that_was_timed_over_nearly_the_span_or_longer_is_not(window: int) -> None:
     assert mistiming(LINE.format(window)) == ""
 
 
@@ -33,22 +33,40 @@ def test_a_machine_that_misjudged_its_timer_is_booted_again_and_leaves_its_recor
     lab.mistimed = 2
     told: list[Machine] = []
     with ExitStack() as stack:
-        machine = lab.starter().started(stack, lab.spec(), lab.folder, cold=True, coming_up=told.append)
+        machine = lab.starter().bring_up(stack, lab.spec(), lab.folder, cold=True, coming_up=told.append)
         assert machine is told[-1]
         assert lab.deeds == ["boot", "close"] * 2 + ["boot"]
     assert lab.deeds == ["close"]
     assert len({id(one) for one in told}) == 3
-    assert [(lab.folder / f"{number}-console.log").read_text() for number in (1, 2)] == [
-        "mistimed, 1 to come\n",
-        "mistimed, 0 to come\n",
-    ]
+    assert machine.boots == 3
+    for name in ("console.log", "device-siov0.jsonl"):
+        assert [(lab.folder / f"{number}-{name}").read_text() for number in (1, 2)] == [
+            "mistimed, 1 to come\n",
+            "mistimed, 0 to come\n",
+        ]
 
 
-def test_the_last_attempt_is_taken_as_it_comes(lab: Lab) -> None:
-    lab.mistimed = 100
-    with lab.starter().running(lab.spec(), lab.folder, cold=True):
-        assert lab.deeds == ["boot", "close"] * 4 + ["boot"]
-    assert lab.mistimed == 95
+@pytest.mark.parametrize("cold", [True, False])
+def test_a_host_on_which_none_does_better_is_too_busy(lab: Lab, *, cold: bool) -> None:
+    """It is no kernel's fault, and no base machine's that is not tried again."""
+    lab.mistimed = 8
+    starter = lab.starter()
+    with pytest.raises(CouldNotRun) as caught, starter.running(lab.spec(), lab.folder, cold=cold):
+        pass
+    assert not isinstance(caught.value, MachineLost)
+    assert str(caught.value) == "its kernel misjudged, 8 times: this host is too busy"
+    assert (caught.value.stage, caught.value.detail) == (Stage.KERNEL, "console")
+    assert lab.deeds == (["boot", "close"] * 8 if cold else [*["boot_base", "close"] * 8, "close"])
+    with starter.running(lab.spec(), lab.folder, cold=cold):
+        assert lab.deeds == (["boot"] if cold else [*MADE, "clone"])
+
+
+@pytest.mark.parametrize(("loss", "complaints"), [("QEMU was killed", ()), ("", ("WARNING: at x",))])
+def test_what_went_wrong_besides_is_told(lab: Lab, loss: str, complaints: tuple[str, ...]) -> None:
+    lab.mistimed, lab.loss, lab.complaints = 1, loss, complaints
+    with pytest.raises(MachineLost), lab.starter().running(lab.spec(), lab.folder, cold=True):
+        pass
+    assert lab.deeds == ["boot", "close"]
 
 
 def test_a_base_machine_that_misjudged_its_timer_is_booted_again(lab: Lab) -> None:
@@ -58,21 +76,12 @@ def test_a_base_machine_that_misjudged_its_timer_is_booted_again(lab: Lab) -> No
     assert len(lab.kept) == 1
 
 
-def test_no_clones_are_made_of_one_that_misjudged_its_timer_to_the_last(lab: Lab) -> None:
-    """They would all be as slow."""
-    lab.mistimed = 5
-    starter = lab.starter()
-    lab.start(starter, lab.spec())
-    assert lab.deeds == ["boot_base", "close"] * 4 + [*MADE, "boot"]
-    assert lab.kept == []
-
-
 def test_a_machine_that_is_lost_for_another_reason_is_not_booted_again(lab: Lab) -> None:
     lab.refuses = LOST
     starter = lab.starter()
     with ExitStack() as stack:
         with pytest.raises(MachineLost) as caught:
-            starter.started(stack, lab.spec(), lab.folder)
+            starter.bring_up(stack, lab.spec(), lab.folder)
         assert caught.value is LOST
         assert lab.deeds == [*MADE, "clone"], "it is still there to be looked at"
     assert lab.deeds == ["close"]

@@ -27,9 +27,9 @@ KILLED = Exit(-9, "")
 class Watched(Health):
     """Health that keeps what it told of the machine's loss."""
 
-    def __init__(self, *, particular: bool = False) -> None:
+    def __init__(self) -> None:
         self.told: list[str] = []
-        super().__init__(self.told.append, particular=particular)
+        super().__init__(self.told.append)
 
     def after(self, *lines: str) -> Watched:
         self.started()
@@ -248,15 +248,25 @@ def test_the_end_of_qemu_can_be_waited_for() -> None:
 
 
 MISTIMED = "[    0.15] APIC calibration not consistent with PM-Timer: 3ms instead of 100ms"
-TOLD = "its kernel timed its local APIC timer over 3 ms instead of 100, while the host let QEMU wait"
 
 
-def test_a_particular_machine_is_lost_with_its_timer_and_another_goes_on() -> None:
-    assert Watched(particular=True).after("Linux", MISTIMED).told == [TOLD]
-    health = Watched().after("Linux", MISTIMED, INIT_MARK, READY_MARK)
-    assert (health.told, health.ready, health.mistimed) == ([], True, TOLD)
+def test_a_machine_is_lost_with_its_timer() -> None:
+    health = Watched().after("Linux", MISTIMED)
+    (told,) = health.told
+    assert told.startswith(
+        "its kernel timed its local APIC timer over 3 ms instead of 100, while the host let QEMU wait"
+    )
+    assert (health.loss, health.mistimed) == (told, told)
+
+
+def test_a_panic_before_it_or_the_end_of_qemu_is_the_loss_all_the_same() -> None:
+    assert Watched().after("Linux", PANIC, MISTIMED).loss == PANIC_TEXT
+    health = Watched().after("Linux")
+    health.on_exit(KILLED)
+    health.on_line(MISTIMED)
+    assert health.loss == str(KILLED)
 
 
 def test_a_guest_that_is_up_can_print_what_it_likes() -> None:
-    health = Watched(particular=True).after("Linux", INIT_MARK, MISTIMED, READY_MARK, MISTIMED)
+    health = Watched().after("Linux", INIT_MARK, MISTIMED, READY_MARK, MISTIMED)
     assert (health.told, health.ready, health.mistimed) == ([], True, "")

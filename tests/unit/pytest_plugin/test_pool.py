@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -71,7 +72,7 @@ class Run:
         if profile.name == "minimal":
             raise UsageError("QEMU lacks something")
 
-    def started(
+    def bring_up(
         self, stack: ExitStack, spec: Spec, directory: Path, *, cold: bool, coming_up: Callable[[Fake], None]
     ) -> Fake:
         machine = Fake(spec, directory)
@@ -97,7 +98,7 @@ def case_of(run: Run, *, cold: bool = False) -> Case:
     item = SimpleNamespace(config=SimpleNamespace(stash={RUN: run}), nodeid="tests/guest/test_x.py::test_y[igb]")
     judge = SimpleNamespace(machines=[], complaint=lambda: None)
     case = SimpleNamespace(item=item, judge=judge, cold=cold, booting=None, phases=[])
-    case.boots = lambda machine: setattr(case, "booting", machine)
+    case.boots = partial(Case.boots, cast("Case", case))
     return cast("Case", case)
 
 

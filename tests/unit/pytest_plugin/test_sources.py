@@ -11,7 +11,7 @@ from harness.pytest_plugin.sources import keep
 
 FILES = (
     "conftest.py", "other.py", "a/conftest.py", "a/other.py", "a/b/__init__.py", "a/b/conftest.py", "a/b/helper.py",
-    "a/b/test_it.py", "a/b/test_other.py", "a/b/data.json", "a/b/c/deep.py",
+    "a/b/test_it.py", "a/b/test_other.py", "a/b/more_test.py", "a/b/data.json", "a/b/c/deep.py",
 )  # fmt: skip
 
 
@@ -31,13 +31,24 @@ def kept(folder: Path) -> set[str]:
 def test_a_test_is_kept_with_what_it_may_import(root: Path, tmp_path: Path) -> None:
     keep(root / "a/b/test_it.py", root, tmp_path / "kept")
     beside = {"a/b/__init__.py", "a/b/conftest.py", "a/b/helper.py", "a/b/test_it.py"}
-    assert kept(tmp_path / "kept") == {"conftest.py", "a/conftest.py", *beside}
+    above = {"conftest.py", "other.py", "a/conftest.py", "a/other.py"}
+    assert kept(tmp_path / "kept") == {*above, *beside}
     assert (tmp_path / "kept/a/b/helper.py").read_text() == "a/b/helper.py"
 
 
 def test_nothing_above_the_root_is_kept(root: Path, tmp_path: Path) -> None:
     keep(root / "a/b/test_it.py", root / "a", tmp_path / "kept")
-    assert kept(tmp_path / "kept") == {"conftest.py", "b/__init__.py", "b/conftest.py", "b/helper.py", "b/test_it.py"}
+    beside = {"b/__init__.py", "b/conftest.py", "b/helper.py", "b/test_it.py"}
+    assert kept(tmp_path / "kept") == {"conftest.py", "other.py", *beside}
+
+
+def test_above_it_only_what_makes_folders_ones_of_tests_is_kept(root: Path, tmp_path: Path) -> None:
+    (root / "a/conftest.py").unlink()
+    (root / "a/__init__.py").touch()
+    keep(root / "a/b/test_it.py", root / "a", tmp_path / "kept")
+    assert kept(tmp_path / "kept") - {"b/__init__.py", "b/conftest.py", "b/helper.py", "b/test_it.py"} == {
+        "__init__.py"
+    }
 
 
 def test_a_test_that_lies_elsewhere_is_kept_with_its_folder(root: Path, tmp_path: Path) -> None:

@@ -61,9 +61,24 @@ def test_another_state_of_the_test_is_told(tmp_path: Path) -> None:
 
 def test_a_helper_that_was_another_or_is_no_more_is_told(tmp_path: Path) -> None:
     then = bundle(tmp_path / "b")
-    (then.folder / SOURCE_FOLDER / "tests/conftest.py").write_text("then\n")
-    made = plan(then, checkout(tmp_path, "then\n"), kernel(), None, None)
-    assert made.notes == ("tests/conftest.py is not what it was then: this checkout's is run",)
+    root = checkout(tmp_path, "then\n")
+    (root / "tests/conftest.py").write_text("now\n")
+    for name in ("conftest.py", "cases.py"):
+        (then.folder / SOURCE_FOLDER / "tests" / name).write_text("then\n")
+    assert plan(then, root, kernel(), None, None).notes == (
+        "tests/cases.py is not in this checkout",
+        "tests/conftest.py is not what it was then: this checkout's is run",
+    )
+
+
+def test_a_test_whose_id_has_no_file_comes_from_the_bundle(tmp_path: Path) -> None:
+    """So plain pytest names one that lies beyond its root."""
+    made = bundle(tmp_path / "b", None)
+    sources = made.folder / SOURCE_FOLDER
+    sources.mkdir()
+    (sources / "test_it.py").write_text("")
+    made.verdict.test = "::test_it[igb]"
+    assert plan(made, tmp_path, kernel(), None, None).test == f"{sources / 'test_it.py'}::test_it[igb]"
 
 
 def test_a_test_that_is_not_here_comes_from_the_bundle(tmp_path: Path) -> None:
