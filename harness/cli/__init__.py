@@ -95,6 +95,8 @@ def main() -> None:
         code = Exit.FAIL
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
+    except SystemExit as ended:  # by us, or by typer with 1, which says FAIL, where nobody reads on (`| head`)
+        code = SIGNALLED + signal.SIGPIPE if ended.code == 1 else ended.code
     except Exception as error:  # noqa: BLE001 - a bug of ours; 1, with which Python would exit, says FAIL
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             _tell(f"no space left on the disk: a run writes into {paths.output()}")

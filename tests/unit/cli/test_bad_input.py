@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -231,12 +232,29 @@ def test_what_only_pytest_can_refuse_leaves_no_run_behind(terminal: Terminal) ->
     assert list(terminal.cwd.iterdir()) == []
 
 
+_INSTALLED = "import sys; from harness.cli import main; sys.argv[0] = 'harness'; main()"
+
+
 @pytest.mark.parametrize("arguments", [["shell", "no-such"], ["shell"]])
 def test_the_installed_command_says_the_same(tmp_path: Path, arguments: list[str]) -> None:
-    code = "import sys; from harness.cli import main; sys.argv[0] = 'harness'; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", _INSTALLED, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith(("harness: unknown profile 'no-such'", "harness: Missing argument 'profile'"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_nobody_reads_to_its_end_says_nothing_of_a_kernel(tmp_path: Path) -> None:
+    """As `harness --help | head -1`: a shell gives 141 for what SIGPIPE ends; 1 would be FAIL."""
+    unread, written = os.pipe()
+    os.close(unread)
+    with open(written, "wb") as closed:  # noqa: PTH123 - a descriptor
+        done = subprocess.run(
+            [sys.executable, "-c", _INSTALLED, "--help"],
+            cwd=tmp_path,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
