@@ -17,6 +17,8 @@ EXTENDS = '{% extends "bases/q35.j2" %}{% block plugged %}'
 
 NO_QEMU = "; give the path of a qemu-system-x86_64 binary, or one of our own builds: overlay, overlay-sanitized"
 
+_INSTALLED = "import sys; from harness.cli import main; sys.argv[0] = 'harness'; main()"
+
 
 @pytest.fixture
 def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Terminal:
@@ -230,9 +232,6 @@ def test_what_only_pytest_can_refuse_leaves_no_run_behind(terminal: Terminal) ->
     assert done.code == 2
     assert "unrecognized arguments: --no-such-option" in done.err
     assert list(terminal.cwd.iterdir()) == []
-
-
-_INSTALLED = "import sys; from harness.cli import main; sys.argv[0] = 'harness'; main()"
 
 
 @pytest.mark.parametrize("arguments", [["shell", "no-such"], ["shell"]])
