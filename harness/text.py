@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Making text that a guest wrote safe to show.
+"""Text to be shown: made safe where a guest wrote it, and of no more than can be read.
 
 A guest is hostile: what it prints may carry terminal escapes, control characters or no end.
 """
@@ -23,6 +23,12 @@ def printable(text: str) -> str:
 def decoded(data: bytes) -> str:
     """Give what a guest wrote as printable text; bytes that are not UTF-8 show as U+FFFD."""
     return printable(data.decode("utf-8", errors="replace"))
+
+
+def count(number: int, what: str) -> str:
+    """Give a number of things: `1 patch`, `2 patches`, `3 tests`."""
+    ending = "" if number == 1 else "es" if what.endswith(("ch", "s", "x")) else "s"
+    return f"{number} {what}{ending}"
 
 
 def clipped(text: str, limit: int) -> str:

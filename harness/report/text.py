@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from harness.outcome import Outcome
 from harness.report.run import BAD, Result, Run
-from harness.text import printable
+from harness.text import count, printable
 
 WIDTH = 78
 """Columns that mail can have and still be quoted once or twice."""
@@ -39,7 +39,7 @@ def render(runs: Sequence[Run], reply: Reply | None = None) -> str:
 
 def _run(run: Run) -> Iterator[str]:
     machine = run.machine
-    yield f"{run.kernel}: {run.summary} ({len(run.results)} tests, {run.seconds:.0f} s)"
+    yield f"{run.kernel}: {run.summary} ({count(len(run.results), 'test')}, {run.seconds:.0f} s)"
     if machine:
         yield f"  kernel  {machine.get('release') or 'release unknown'}, {machine.get('kernel_origin')}"
         yield f"  QEMU    {machine.get('qemu')}, {machine.get('qemu_origin')}, {machine.get('accel')}"

@@ -14,7 +14,7 @@ from harness.errors import UsageError
 from harness.outcome import OUTCOME_FILE, Exit, Outcome
 from harness.report.run import STEPS, Run
 from harness.report.text import WIDTH, Reply
-from harness.text import clipped, printable
+from harness.text import clipped, count, printable
 
 FILE = "validation.json"
 LEDGER = "ledger.sqlite"
@@ -119,8 +119,8 @@ class StepResult(BaseModel):
             return ", ".join([*words, "does not boot"])
         if self.counts:
             words.append("boots")
-            words.append(f"breaks {_count(len(self.broken), 'test')}" if self.broken else "breaks nothing")
-        words += [f"{_count(len(new), what)}" for what, new in self._more() if new]
+            words.append(f"breaks {count(len(self.broken), 'test')}" if self.broken else "breaks nothing")
+        words += [f"{count(len(new), what)}" for what, new in self._more() if new]
         return ", ".join(words)
 
     def _more(self) -> Iterator[tuple[str, Sequence[object]]]:
@@ -202,7 +202,7 @@ def render(found: Validation, reply: Reply | None = None) -> str:
 
 
 def _lines(found: Validation) -> Iterator[str]:
-    yield f"{found.series} on {found.source}: {len(found.steps) - 1} patches, {found.seconds / 60:.0f} min"
+    yield f"{found.series} on {found.source}: {count(len(found.steps) - 1, 'patch')}, {found.seconds / 60:.0f} min"
     if found.note:
         yield from _wrapped(found.note, "")
     for step in found.steps:
@@ -223,7 +223,7 @@ def _step(step: StepResult) -> Iterator[str]:
         yield from _wrapped(f"does not boot ({step.boot_config}): {step.boot}")
     yield from _some(f"new on the console: {line}" for line in step.console)
     for title, tests in step.pending.items():
-        yield from _wrapped(f"{_count(len(tests), 'test')} that could not run before: failing until [{title}]")
+        yield from _wrapped(f"{count(len(tests), 'test')} that could not run before: failing until [{title}]")
     told = [one for one in step.changes if not one.until and one.kind != "added"]
     for one in told[:_TOLD]:
         yield f"  {one.kind.upper()} {one.test} ({one.config})"
@@ -250,7 +250,3 @@ def _wrapped(line: str, indent: str = "  ") -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

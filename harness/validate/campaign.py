@@ -274,7 +274,7 @@ class _Campaign:
             talking = [(number, *one) for number, one in enumerate(compared) if new[number]]
             pairs = [(one, target) for _, before, step, target in talking for one in (before, step)]
             asked = [self._grid.cell(*one, BOOT, turn=turn) for one in pairs]
-            self._grid.run(asked, f"{len(talking)} kernels say more, booted again ({turn} of {changes.TURNS})")
+            self._grid.run(asked, f"kernels that say more: {len(talking)}, booted again ({turn} of {changes.TURNS})")
             for number, before, step, target in talking:
                 then, now = (self._console(one, target, turn) for one in (before, step))
                 still = now or new[number]  # or it did not boot now, which is told elsewhere

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from harness.outcome import OUTCOME_FILE, Exit, Outcome, Verdict
 from harness.provision.cache import Cache
 from harness.report.run import Result, Run
+from harness.text import count
 from harness.validate import cells, cluster
 from harness.validate.builds import Builds
 from harness.validate.cells import Cell, Ran
@@ -50,7 +51,7 @@ class Grid:
         left = [one for one in distinct.values() if not self._is_done(one)]
         if not left:
             return
-        self._tell(f"{what}: {len(left)} cells, {cluster.room(self._client)} at once")
+        self._tell(f"{what}: {count(len(left), 'cell')}, {cluster.room(self._client)} at once")
         started = time.monotonic()
         for done, (cell, told) in enumerate(cluster.run_all(self._client, left, self._pack), 1):
             minutes = (time.monotonic() - started) / done * (len(left) - done) / 60

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness.text import clipped, decoded, printable
+from harness.text import clipped, count, decoded, printable
 
 
 @pytest.mark.parametrize(
@@ -115,3 +115,11 @@ def test_no_more_than_the_limit_is_kept_and_all_else_is_counted(limit: int) -> N
     head, note, tail = clipped("x" * 20, limit).split("\n")
     assert len(head + tail) <= limit
     assert f"[... {20 - len(head + tail)} characters left out ...]" == note
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "said"),
+    [(1, "patch", "1 patch"), (2, "patch", "2 patches"), (0, "test", "0 tests"), (3, "new warning", "3 new warnings")],
+)
+def test_things_are_counted_in_words(number: int, what: str, said: str) -> None:
+    assert count(number, what) == said
