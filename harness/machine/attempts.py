@@ -15,7 +15,6 @@ from harness.machine.spec import Spec
 
 _log = logging.getLogger(__name__)
 
-
 _ATTEMPTS = 8
 """Beside three busy loops for each CPU of the host, one boot in five had to be repeated."""
 _RECORDS = ("argv", "console.log", "qmp.jsonl", "ssh.log", "device-*.jsonl")
@@ -36,7 +35,7 @@ def brought_up(stack: ExitStack, spec: Spec, directory: Path, bring_up: Callable
         try:
             bring_up(machine)
         except MachineLost as lost:
-            if not machine.health.mistimed or machine.loss != machine.health.mistimed or lost.complained:
+            if machine.loss != machine.health.mistimed or lost.complained:  # it was something else, or that besides
                 raise
             _log.warning("boot %d of at most %d came to nothing: %s", number, _ATTEMPTS, lost)
             last = lost

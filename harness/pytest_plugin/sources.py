@@ -29,7 +29,7 @@ def _written_in(file: Path, root: Path) -> Iterator[Path]:
     yield file
     for folder in (file.parent, *file.parent.parents):
         if folder == file.parent or (folder / "conftest.py").is_file():
-            yield from (one for one in folder.glob("*.py") if not any(map(one.match, _TESTS)))
+            yield from (one for one in folder.glob("*.py") if one != file and not any(map(one.match, _TESTS)))
         elif (folder / "__init__.py").is_file():
             yield folder / "__init__.py"
         if folder == root:

@@ -19,6 +19,7 @@ from harness.provision.kbuild.make import DoesNotBuild
 from harness.provision.kbuild.order import Inputs, Order
 from harness.provision.kbuild.source import Source
 from harness.provision.kbuild.workshop import Workshop
+from harness.text import count
 
 KIND = "built"
 """The kind of the cache's entries that hold built kernels; their keys are the kernels' names."""
@@ -50,8 +51,7 @@ def used(cache: Cache, name: str) -> Entry | None:
 def origin(entry: Entry) -> str:
     """Say in one line where a built kernel comes from."""
     about = entry.about
-    count = len(about["series"])
-    patches = f" with {count} {'patch' if count == 1 else 'patches'}" if count else ""
+    patches = f" with {count(len(about['series']), 'patch')}" if about["series"] else ""
     return f"built from {about['origin']}{patches}, configuration {'+'.join(about['config'])}"
 
 

@@ -38,7 +38,7 @@ class Fake:
 
     def __post_init__(self) -> None:
         self.health = SimpleNamespace(mistimed="")
-        self.loss = ""
+        self.loss: str | None = None
         self.closed = False
 
     def boot(self, timeout: float, *, ssh_port: int = 0) -> None:
